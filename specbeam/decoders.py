@@ -1,0 +1,219 @@
+"""The four decoders, search x source, and what they return.
+
+transformers' own `generate` resolves all options (generation config, processors, stopping criteria) and hands
+them to our searches through its `custom_generate` hook, so that an option means here what it means there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, StoppingCriteriaList
+from transformers.generation import StopStringCriteria
+
+from .beam import beam_search
+from .greedy import Found, multinomial, token_search
+from .models import Pair
+from .sampling import speculative_sampling
+from .source import Autoregressive, Speculative
+from .stats import Stats, Trace
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The result of a decoder: prompt after prompt, `num_return_sequences` each, best first."""
+
+    sequences: list[list[int]]  # token ids, prompt excluded, EOS included
+    scores: list[float]  # beam search: as transformers' sequences_scores; else the sum of log-probabilities (nats)
+    text: list[str]
+    stats: Stats
+    trace: list[Trace] | None = None  # one a prompt, if asked for
+    beam_indices: list[list[int]] | None = None  # beam search only, as transformers'
+
+
+def greedy(pair: Pair, inputs: Mapping[str, Tensor], *, trace: bool = False, **options: Any) -> Decoded:
+    """Greedy decoding, or plain sampling with `do_sample=True`, from the target alone.
+
+    Args:
+        pair: target, draft and tokenizer (`load_pair`).
+        inputs: `input_ids` and `attention_mask` of shape (batch, prompt length), left-padded (`render_prompt`).
+        trace: whether the result keeps what happened round by round.
+        options: as for transformers' `generate`: `max_new_tokens` (64 unless given), `repetition_penalty`,
+            `stop_strings`, `logits_processor`, …
+
+    Raises:
+        ValueError: for empty or too long prompts and for options that make no sense, naming value and remedy.
+    """
+    _refuse_beams("greedy", "beam", options)
+    return _decode(pair, inputs, Autoregressive(pair.target, trace), _token_search, trace, options)
+
+
+def beam(
+    pair: Pair, inputs: Mapping[str, Tensor], *, num_beams: int = 4, trace: bool = False, **options: Any
+) -> Decoded:
+    """Beam search from the target alone; options as for `greedy`, and `length_penalty`, `early_stopping`, …"""
+    source = Autoregressive(pair.target, trace)
+    return _decode(pair, inputs, source, _beam_search, trace, {**options, "num_beams": num_beams})
+
+
+def speculative(
+    pair: Pair,
+    inputs: Mapping[str, Tensor],
+    *,
+    num_assistant_tokens: int | None = None,
+    generator: torch.Generator | None = None,
+    trace: bool = False,
+    **options: Any,
+) -> Decoded:
+    """Speculative decoding: greedy decoding's tokens in fewer target passes.
+
+    With `do_sample=True` it is speculative sampling by rejection (Leviathan et al. 2023; Chen et al. 2023): the target's
+    distribution, though not the same draws; randomness then comes from `generator`.
+
+    Args:
+        num_assistant_tokens: most drafted tokens a pass; None chooses.
+    """
+    _refuse_beams("speculative", "speculative_beam", options)
+    source = Speculative(pair.target, pair.draft, num_assistant_tokens, trace)
+    search = _token_search
+    if options.get("do_sample"):
+        chain = 5 if num_assistant_tokens is None else num_assistant_tokens
+        search = partial(_rejection_search, chain=chain, generator=generator)
+    elif generator is not None:
+        raise ValueError("generator is only used with do_sample=True; leave it out for greedy decoding.")
+    return _decode(pair, inputs, source, search, trace, options)
+
+
+def speculative_beam(
+    pair: Pair,
+    inputs: Mapping[str, Tensor],
+    *,
+    num_beams: int = 4,
+    num_assistant_tokens: int | None = None,
+    trace: bool = False,
+    **options: Any,
+) -> Decoded:
+    """Speculative beam search: beam search's results in fewer target passes. Options as for `beam`.
+
+    Args:
+        num_assistant_tokens: most drafted tokens a pass and prompt, all beams together; None chooses.
+    """
+    source = Speculative(pair.target, pair.draft, num_assistant_tokens, trace)
+    return _decode(pair, inputs, source, _beam_search, trace, {**options, "num_beams": num_beams})
+
+
+METHODS: dict[str, Callable[..., Decoded]] = {
+    "greedy": greedy,
+    "beam": beam,
+    "speculative": speculative,
+    "speculative_beam": speculative_beam,
+}
+
+
+def _token_search(source: Any, trees: Any, ids: Tensor, processors: Any, criteria: Any, config: Any) -> Found:
+    if config.do_sample:
+        return token_search(source, trees, ids, processors, criteria, config, multinomial)
+    return token_search(source, trees, ids, processors, criteria, config)
+
+
+def _beam_search(source: Any, trees: Any, ids: Tensor, processors: Any, criteria: Any, config: Any) -> Found:
+    if config.do_sample:
+        raise ValueError("beam sampling is served by SpeculativeLM.generate(num_beams=…, do_sample=True).")
+    return beam_search(source, trees, ids, processors, criteria, config)
+
+
+def _rejection_search(*arguments: Any, chain: int, generator: torch.Generator | None) -> Found:
+    return speculative_sampling(*arguments, chain=chain, generator=generator)
+
+
+def _refuse_beams(method: str, instead: str, options: Mapping[str, Any]) -> None:
+    if options.get("num_beams", 1) != 1:
+        raise ValueError(f"{method} has one beam, got num_beams={options['num_beams']}; use {instead} for more.")
+
+
+def check_request(target: Any, input_ids: Tensor, options: Mapping[str, Any]) -> None:
+    """Raise a ValueError naming value and remedy for what `generate` would trip over later, or accept in silence."""
+    if input_ids.dim() != 2 or input_ids.shape[1] == 0:
+        raise ValueError(f"input_ids has shape {tuple(input_ids.shape)}: the prompt is empty; give at least one token.")
+    new, beams, returned = (options.get(n) for n in ("max_new_tokens", "num_beams", "num_return_sequences"))
+    for name, value in (("max_new_tokens", new), ("num_beams", beams), ("num_return_sequences", returned)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+    if returned is not None and returned > (beams or 1) and not options.get("do_sample"):
+        raise ValueError(f"num_return_sequences={returned} is more than num_beams={beams or 1}; raise num_beams.")
+    positions = getattr(target.config.get_text_config(), "max_position_embeddings", None)
+    if positions is not None and input_ids.shape[1] + (new or 1) > positions:
+        raise ValueError(
+            f"the prompt has {input_ids.shape[1]} tokens and {new or 1} are to follow, but {type(target).__name__} has "
+            f"{positions} positions; shorten the prompt or lower max_new_tokens."
+        )
+
+
+def _decode(
+    pair: Pair,
+    inputs: Mapping[str, Tensor],
+    source: Autoregressive,
+    search: Callable[..., Found],
+    trace: bool,
+    options: dict[str, Any],
+) -> Decoded:
+    if "input_ids" not in inputs:
+        raise ValueError("inputs has no input_ids; make it with render_prompt(tokenizer, prompt).")
+    input_ids = inputs["input_ids"]
+    attention_mask = inputs.get("attention_mask", torch.ones_like(input_ids))
+    assert attention_mask is not None
+    options = {"max_new_tokens": 64, "do_sample": False, "num_beams": 1, "num_return_sequences": 1, **options}
+    check_request(pair.target, input_ids, options)
+    if search is not _beam_search and options["num_return_sequences"] != 1:
+        raise ValueError("num_return_sequences above 1 needs beams; use beam, speculative_beam or SpeculativeLM.")
+    stop_strings = options.pop("stop_strings", None)
+    if stop_strings is not None:
+        criteria = StoppingCriteriaList(options.get("stopping_criteria") or [])
+        criteria.append(StopStringCriteria(options.pop("tokenizer", pair.tokenizer), stop_strings))
+        options["stopping_criteria"] = criteria
+    options.pop("tokenizer", None)
+    found: list[Found] = []
+
+    def run(
+        model: Any,
+        input_ids: Tensor,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        generation_config: GenerationConfig,
+        **kwargs: Any,
+    ) -> Tensor:
+        prompts = input_ids[:: generation_config.num_beams]
+        eos = generation_config._eos_token_tensor
+        trees = source.start(
+            prompts,
+            attention_mask,
+            max_new_tokens=generation_config.max_length - prompts.shape[1],
+            num_beams=generation_config.num_beams,
+            stop_tokens=[] if eos is None else eos.tolist(),
+        )
+        found.append(search(source, trees, prompts, logits_processor, stopping_criteria, generation_config))
+        return input_ids
+
+    device = pair.target.device
+    pair.target.generate(
+        input_ids=input_ids.to(device),
+        attention_mask=attention_mask.to(device),
+        custom_generate=run,
+        use_cache=False,
+        **options,
+    )
+    stats = source.finish()
+    stats.new_tokens = sum(map(len, found[0].sequences))
+    traces = source.traces() if trace else None
+    for b, one in enumerate(traces or []):
+        returned = options["num_return_sequences"]
+        one.results = found[0].sequences[b * returned : (b + 1) * returned]
+    text = []
+    if pair.tokenizer is not None:
+        text = [pair.tokenizer.decode(sequence, skip_special_tokens=True) for sequence in found[0].sequences]
+    return Decoded(found[0].sequences, found[0].scores, text, stats, traces, found[0].beam_indices)

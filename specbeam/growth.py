@@ -1,0 +1,98 @@
+"""Growing candidates: beam search on guesses, to find the nodes that the real search will ask for next.
+
+All running sequences grow together, level by level. Where the target has spoken its own log-probabilities are
+used, elsewhere the draft's; so a candidate's score is exact as far as anything is known. A beam of k commits a
+step only if all its k nodes are foreseen: the budget goes to wide levels first, not to one long chain.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection
+
+from .drafts import Draft
+from .tree import TokenTree
+
+DEPTH_COST = 0.5  # a level further down counts like this many times num_beams ranks further behind
+
+
+def grow(
+    trees: list[TokenTree],
+    running: list[list[int]],
+    draft: Draft,
+    *,
+    num_beams: int,
+    budget: int,
+    max_depth: int,
+    stop_tokens: Collection[int],
+) -> list[list[int]]:
+    """Choose up to `budget` unscored nodes a prompt to verify along with the missing ones of `running`.
+
+    Args:
+        running: a prompt's running sequences, as nodes; empty for a prompt that is finished.
+        num_beams: how many of a level's candidates the search will keep.
+        max_depth: the deepest node that the search can ask for.
+        stop_tokens: end-of-sequence ids; nothing is asked after them, so they are not proposed.
+
+    Returns:
+        The chosen nodes a prompt, parents before children, the missing running nodes not included.
+    """
+    width = 2 * num_beams + 2
+    frontier = [list(dict.fromkeys(nodes)) for nodes in running]
+    guesses: list[dict[int, int]] = [{} for _ in trees]  # how many levels of guessing led to a node
+    ranked: list[list[tuple[float, int]]] = [[] for _ in trees]
+    while any(frontier):
+        unscored = [[n for n in nodes if tree.logits(n) is None] for tree, nodes in zip(trees, frontier, strict=True)]
+        proposals = draft.expand(trees, unscored)
+        for b, tree in enumerate(trees):
+            candidates = _candidates(tree, frontier[b], dict(zip(unscored[b], proposals[b], strict=True)), width)
+            frontier[b] = []
+            kept = [c for c in heapq.nlargest(width, candidates) if c[2] not in stop_tokens]
+            for rank, (score, parent, token) in enumerate(kept):
+                if tree.depths[parent] >= max_depth:
+                    break
+                node = tree.child(parent, token, score)
+                guessed = guesses[b][node] = guesses[b].get(parent, 0) + (tree.logits(parent) is None)
+                if tree.logits(node) is None:
+                    ranked[b].append((DEPTH_COST * guessed + max(0, rank + 1 - num_beams) / num_beams + rank * 1e-3, node))
+                frontier[b].append(node)
+            if frontier[b] and _enough(ranked[b], budget, DEPTH_COST * min(guesses[b][n] for n in frontier[b])):
+                frontier[b] = []
+    return [_choose(tree, ranks, budget) for tree, ranks in zip(trees, ranked, strict=True)]
+
+
+def _candidates(
+    tree: TokenTree, nodes: list[int], proposals: dict[int, list], width: int
+) -> list[tuple[float, int, int]]:
+    """(score, parent, token) of what may follow `nodes`, by the target where it has spoken."""
+    found = []
+    for node in nodes:
+        if node in proposals:
+            pairs = proposals[node]
+        else:
+            verdict = tree.verdicts[node]
+            assert verdict is not None
+            pairs = zip(verdict.tokens, verdict.log_probs, strict=True)
+        score = tree.scores[node]
+        found.extend((score + log_prob, node, token) for token, log_prob in pairs)
+    return found
+
+
+def _enough(ranked: list[tuple[float, int]], budget: int, next_cost: float) -> bool:
+    """Whether `budget` candidates are at hand that all come before the best of the next level."""
+    return sum(cost <= next_cost for cost, _ in ranked) >= budget
+
+
+def _choose(tree: TokenTree, ranked: list[tuple[float, int]], budget: int) -> list[int]:
+    """The best `budget` nodes, each with the unscored ancestors that it needs."""
+    open_nodes = {node for _, node in ranked}
+    chosen: set[int] = set()
+    for _, node in sorted(ranked):
+        chain = []
+        while node in open_nodes and node not in chosen:
+            chain.append(node)
+            node = tree.parents[node]
+        if len(chosen) + len(chain) > budget:
+            break
+        chosen.update(chain)
+    return sorted(chosen)

@@ -1,0 +1,225 @@
+"""TreeScorer: one causal LM over any set of tree nodes in one pass. It owns the KV cache and the mask.
+
+A pass puts the asked nodes of every prompt side by side and lets each attend to the prompt, to its own
+ancestors and to itself: tree attention (Miao et al. 2023, SpecInfer, section 4.2). Each node has one slot in
+the cache, whatever the number of sequences that run through it, and the prompt is there once.
+
+    prompt     | slots of the tree
+    . . . . .  | a  b  c  d          b and c follow a, d follows c
+    x x x x x  | x  -  x  x   <- the mask row of d
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicLayer
+
+from .tree import ROOT, TokenTree
+
+_GROWTH = 256  # slots that the cache grows by: a growth copies it all
+
+
+class SlotLayer(DynamicLayer):
+    """Keys and values of one layer in buffers with room to grow: a pass writes its slots and copies nothing."""
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self._buffers = [states.new_empty((*states.shape[:2], 0, states.shape[3])) for states in (key_states, value_states)]
+        self.used = 0
+        self._view()
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        end = self.used + key_states.shape[2]
+        for index, states in enumerate((key_states, value_states)):
+            buffer = self._buffers[index]
+            if end > buffer.shape[2]:
+                roomy = buffer.new_empty((*buffer.shape[:2], end + _GROWTH, buffer.shape[3]))
+                roomy[:, :, : self.used] = buffer[:, :, : self.used]
+                self._buffers[index] = buffer = roomy
+            buffer[:, :, self.used : end] = states
+        self.used = end
+        return self._view()
+
+    def _view(self) -> tuple[Tensor, Tensor]:
+        self.keys, self.values = (buffer[:, :, : self.used] for buffer in self._buffers)
+        return self.keys, self.values
+
+    def keep(self, start: int, slots: Tensor) -> None:
+        """Move the slots `start + slots` (per prompt, shape (batch, kept)) to `start`, and end after them."""
+        kept = slots.shape[1]
+        for buffer in self._buffers:
+            index = (slots.to(buffer.device) + start)[:, None, :, None].expand(-1, buffer.shape[1], -1, buffer.shape[3])
+            buffer[:, :, start : start + kept] = buffer.gather(2, index)
+        self.used = start + kept
+        self._view()
+
+
+class TreeScorer:
+    """Scores nodes of one or several token trees, one tree a prompt, with a causal LM.
+
+    Args:
+        model: any causal LM of transformers whose attention takes a 4-D mask.
+
+    Raises:
+        ValueError: for models that a tree cannot serve (encoder-decoder, recurrent, ALiBi, flash attention).
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        refuse_unservable(model)
+        self.model = model
+        self.passes = 0
+        self.tokens = 0
+        self.peak_slots = 0
+
+    @torch.inference_mode()
+    def start(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Forward the left-padded prompts once; returns the logits at the roots, shape (batch, vocabulary).
+
+        `input_ids` and `attention_mask` have shape (batch, prompt length); a mask entry of 0 is padding.
+        """
+        batch, self._prompt = input_ids.shape
+        self.trees = trees
+        self._cache = Cache(layer_class_to_replicate=SlotLayer)
+        self._prompt_seen = attention_mask.bool().cpu().numpy()
+        self._lengths = self._prompt_seen.sum(1)
+        self._positions = np.maximum(self._prompt_seen.cumsum(1) - 1, 0)  # of every slot, tree slots to follow
+        self._slots: list[dict[int, int]] = [{} for _ in range(batch)]
+        self._seen = np.zeros((batch, 0, 0), dtype=bool)
+        self._used = 0
+        causal = np.tril(np.ones((self._prompt, self._prompt), dtype=bool))
+        own = np.eye(self._prompt, dtype=bool)  # a padding row must see something, or softmax is 0 / 0
+        seen = (causal & self._prompt_seen[:, None]) | own
+        mask = self._mask(seen, self._positions) if _windows(self.model) else attention_mask
+        options = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(self.model.forward).parameters else {}
+        return self._forward(input_ids, mask, self._positions, **options)[:, -1]
+
+    @torch.inference_mode()
+    def score(self, nodes: list[list[int]]) -> Tensor:
+        """Forward `nodes` (a list a prompt) in one pass; returns logits of shape (number of nodes, vocabulary).
+
+        Rows come in the order of the nodes, prompt after prompt. Every parent is a root, has been scored before or
+        stands earlier in the same list.
+        """
+        batch, width = len(nodes), max(map(len, nodes))
+        self._reserve(self._used + width)
+        tokens = np.zeros((batch, width), dtype=np.int64)
+        positions = np.repeat(self._lengths[:, None], width, axis=1)
+        for b, (tree, slots, seen) in enumerate(zip(self.trees, self._slots, self._seen, strict=True)):
+            for i, node in enumerate(nodes[b]):
+                slot = slots[node] = self._used + i
+                parent = tree.parents[node]
+                if parent != ROOT:
+                    seen[slot] = seen[slots[parent]]
+                seen[slot, slot] = True
+                tokens[b, i] = tree.tokens[node]
+                positions[b, i] += tree.depths[node] - 1
+        self._used += width
+        in_tree = self._seen[:, self._used - width : self._used, : self._used]
+        in_prompt = np.broadcast_to(self._prompt_seen[:, None], (batch, width, self._prompt))
+        self._positions = np.concatenate([self._positions, positions], axis=1)
+        mask = self._mask(np.concatenate([in_prompt, in_tree], axis=2), positions)
+        logits = self._forward(torch.from_numpy(tokens), mask, positions)
+        if batch == 1:
+            return logits[0]
+        return torch.cat([logits[b, : len(asked)] for b, asked in enumerate(nodes)])
+
+    def scored(self, b: int, node: int) -> bool:
+        """Whether `node` of prompt `b` has a slot in the cache (the root always has)."""
+        return node == ROOT or node in self._slots[b]
+
+    def compact(self, running: list[list[int]]) -> None:
+        """Give up the slots of nodes that searches standing at `running` cannot use, once they are the majority."""
+        if self._used < 2 * max(map(len, running), default=1) * 16:
+            return
+        living = [tree.living(nodes) if nodes else set() for tree, nodes in zip(self.trees, running, strict=True)]
+        kept = [[node for node in slots if node in alive] for slots, alive in zip(self._slots, living, strict=True)]
+        width = max(map(len, kept))
+        if 2 * width > self._used:
+            return
+        order = np.zeros((len(kept), width), dtype=np.int64)
+        for b, nodes in enumerate(kept):
+            order[b, : len(nodes)] = [self._slots[b][node] for node in nodes]
+            self._slots[b] = {node: slot for slot, node in enumerate(nodes)}
+        seen = np.zeros_like(self._seen)
+        seen[:, :width, :width] = [rows[np.ix_(index, index)] for rows, index in zip(self._seen, order, strict=True)]
+        self._seen, self._used = seen, width
+        in_tree = np.take_along_axis(self._positions[:, self._prompt :], order, axis=1)
+        self._positions = np.concatenate([self._positions[:, : self._prompt], in_tree], axis=1)
+        slots = torch.from_numpy(order)
+        for layer in self._cache.layers:
+            layer.keep(self._prompt, slots)  # type: ignore[attr-defined]
+
+    def _reserve(self, slots: int) -> None:
+        if slots > self._seen.shape[1]:
+            roomy = np.zeros((len(self._seen), slots + _GROWTH, slots + _GROWTH), dtype=bool)
+            roomy[:, : self._used, : self._used] = self._seen[:, : self._used, : self._used]
+            self._seen = roomy
+
+    def _mask(self, seen: np.ndarray, positions: np.ndarray) -> Tensor | dict[str, Tensor]:
+        """Additive mask (batch, 1, nodes, slots) from `seen` (batch, nodes, slots); one a layer type if they differ."""
+        windows = _windows(self.model)
+        masks = {}
+        for kind in _layer_types(self.model):
+            visible = seen
+            if kind in windows:
+                visible = seen & (positions[:, :, None] - self._positions[:, None] < windows[kind])
+            # a padded slot beyond the last node of a shorter prompt may see nothing: harmless, it is never read
+            allowed = torch.from_numpy(visible)[:, None].to(self.model.device)
+            lowest = torch.finfo(self.model.dtype).min
+            masks[kind] = torch.zeros(allowed.shape, dtype=self.model.dtype, device=allowed.device).masked_fill_(~allowed, lowest)
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+    def _forward(self, input_ids: Tensor, mask: Any, positions: np.ndarray, **options: Any) -> Tensor:
+        device = self.model.device
+        output = self.model(
+            input_ids=input_ids.to(device),
+            attention_mask=mask,
+            position_ids=torch.from_numpy(np.ascontiguousarray(positions)).to(device),
+            past_key_values=self._cache,
+            use_cache=True,
+            return_dict=True,
+            **options,
+        )
+        self.passes += 1
+        self.tokens += input_ids.numel()
+        self.peak_slots = max(self.peak_slots, input_ids.shape[0] * (self._prompt + self._used))
+        return output.logits
+
+
+def _layer_types(model: PreTrainedModel) -> list[str]:
+    config = model.config.get_text_config()
+    kinds = sorted(set(getattr(config, "layer_types", None) or []))
+    if kinds:
+        return kinds
+    return ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"]
+
+
+def _windows(model: PreTrainedModel) -> dict[str, int]:
+    """How many positions back a layer of each windowed type looks, itself included."""
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    return {"sliding_attention": window} if window and "sliding_attention" in _layer_types(model) else {}
+
+
+def refuse_unservable(model: PreTrainedModel) -> None:
+    """Raise a ValueError that names why `model` cannot verify a tree of tokens in one pass, if it cannot."""
+    name, config = type(model).__name__, model.config.get_text_config()
+    reason = None
+    if model.config.is_encoder_decoder:
+        reason = "it is an encoder-decoder; specbeam decodes causal language models"
+    elif getattr(model, "_is_stateful", False) or set(_layer_types(model)) - {"full_attention", "sliding_attention"}:
+        reason = "it has recurrent or other layers whose state cannot branch"
+    elif config.model_type in ("bloom", "mpt") or getattr(config, "alibi", False):
+        reason = "its ALiBi biases follow slots of the cache, not positions in the text"
+    elif "flash" in (config._attn_implementation or "") or "flex" in (config._attn_implementation or ""):
+        reason = f"attn_implementation={config._attn_implementation!r} takes no tree mask; load it with attn_implementation='sdpa'"
+    if reason:
+        raise ValueError(f"{name} cannot be decoded over a token tree: {reason}.")

@@ -1,0 +1,259 @@
+"""Sources: where a search gets next-token logits from. The search cannot tell one from the other.
+
+`Autoregressive` forwards what is asked. `Speculative` lets a draft grow candidates under all running sequences
+first, verifies them in the same pass, and then answers from the tree for as many steps as the draft foresaw.
+Every pass scores at least what was asked, so target passes <= search steps for any draft; and the answers are
+the target's own, so the result is the same (by induction over the steps).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from .drafts import Draft, NoDraft
+from .growth import grow
+from .scorer import TreeScorer
+from .stats import Recorder, Stats, Trace, TraceNode, TraceRound
+from .tree import ROOT, TokenTree, Verdict
+
+_KEPT = 16  # likeliest next tokens remembered of every scored node, for drafts to recall
+
+
+class Autoregressive:
+    """Answers by forwarding the asked nodes, nothing else.
+
+    Args:
+        target: the causal LM whose logits are asked for.
+        trace: whether to keep what is needed for `traces()`.
+    """
+
+    draft: Draft = NoDraft()
+
+    def __init__(self, target: PreTrainedModel, trace: bool = False):
+        self.scorer = TreeScorer(target)
+        self.stats = Stats()
+        self._trace = trace
+
+    def start(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        *,
+        max_new_tokens: int,
+        num_beams: int = 1,
+        stop_tokens: Collection[int] = (),
+    ) -> list[TokenTree]:
+        """Forward the left-padded prompts, shape (batch, prompt length); returns a tree a prompt."""
+        began = time.perf_counter()
+        self.max_depth, self.num_beams, self.stop_tokens = max_new_tokens - 1, num_beams, set(stop_tokens)
+        masks = attention_mask.bool()
+        self.trees = [TokenTree(ids[mask].tolist()) for ids, mask in zip(input_ids, masks, strict=True)]
+        self._recorders = [Recorder() for _ in self.trees]
+        self._verified = [{ROOT: 0} for _ in self.trees]
+        self._drafted: list[dict[int, int]] = [{} for _ in self.trees]
+        self._since_pass = 0
+        rows = self.scorer.start(self.trees, input_ids, attention_mask)
+        self._start_draft(input_ids, attention_mask)
+        self._record(rows, [[ROOT] for _ in self.trees])
+        self.stats.prefill_s = self.stats.target_s = time.perf_counter() - began
+        for recorder in self._recorders:
+            recorder.rounds.append(TraceRound([ROOT], [], 0, 0.0, self.stats.prefill_s))
+        self._began = time.perf_counter()
+        return self.trees
+
+    def logits(self, running: list[list[int]]) -> Tensor:
+        """The target's logits for the running nodes of every prompt, shape (batch, rows, vocabulary).
+
+        All prompts have the same number of rows, or none: a finished prompt is not forwarded and gets zeros. One call
+        is one committed step of the search.
+        """
+        missing = [
+            list(dict.fromkeys(node for node in nodes if tree.logits(node) is None))
+            for tree, nodes in zip(self.trees, running, strict=True)
+        ]
+        if any(missing):
+            self._close_pass()
+            self._pass(running, [sorted(nodes) for nodes in missing])
+        for tree, recorder, nodes in zip(self.trees, self._recorders, running, strict=True):
+            if nodes:
+                tree.release(tree.depths[nodes[0]])
+            if self._trace:
+                recorder.steps.append(list(nodes))
+        self._commit()
+        nothing = self._template.new_zeros(max(map(len, running)), self.vocabulary)
+        return torch.stack(
+            [
+                torch.stack([tree.logits(node) for node in nodes]) if nodes else nothing  # type: ignore[arg-type]
+                for tree, nodes in zip(self.trees, running, strict=True)
+            ]
+        )
+
+    @property
+    def vocabulary(self) -> int:
+        """How many logits a node has."""
+        return self._template.shape[-1]
+
+    def _commit(self) -> None:
+        self.stats.steps += 1
+        self._since_pass += 1
+
+    def finish(self) -> Stats:
+        """Close the books; the source can be started again."""
+        self._close_pass()
+        self.stats.decode_s = time.perf_counter() - self._began
+        self.stats.target_passes = self.scorer.passes
+        self.stats.target_tokens = self.scorer.tokens
+        self.stats.peak_kv_tokens = self.scorer.peak_slots
+        return self.stats
+
+    def traces(self) -> list[Trace]:
+        """What happened, a trace a prompt, in plain data."""
+        found = []
+        for b, (tree, recorder) in enumerate(zip(self.trees, self._recorders, strict=True)):
+            columns = zip(tree.tokens, tree.parents, tree.depths, tree.scores, strict=True)
+            nodes = [TraceNode(*column) for column in columns]
+            for node, number in self._verified[b].items():
+                nodes[node].verified = number
+            for node, number in self._drafted[b].items():
+                nodes[node].drafted = number
+            for step, running in enumerate(recorder.steps):
+                for node in running:
+                    nodes[node].asked = step
+            found.append(Trace(nodes, recorder.rounds, recorder.steps))
+        return found
+
+    def _start_draft(self, input_ids: Tensor, attention_mask: Tensor) -> None:
+        pass
+
+    def _grow(self, running: list[list[int]]) -> list[list[int]]:
+        return [[] for _ in running]
+
+    def _pass(self, running: list[list[int]], missing: list[list[int]]) -> None:
+        """One pass of the target over the missing nodes and those that the draft grows under `running`."""
+        began = time.perf_counter()
+        # a prompt that lacks nothing needs no candidates yet
+        drafted = self._grow([nodes if lacks else [] for nodes, lacks in zip(running, missing, strict=True)])
+        self._forward(running, missing, drafted, began)
+
+    def _forward(
+        self, running: list[list[int]], missing: list[list[int]], drafted: list[list[int]], began: float
+    ) -> None:
+        drawn = time.perf_counter()
+        self.scorer.compact(running)
+        nodes = [sorted({*asked, *more}) for asked, more in zip(missing, drafted, strict=True)]
+        rows = self.scorer.score(nodes)
+        self._record(rows, nodes)
+        done = time.perf_counter()
+        self.stats.draft_s += drawn - began
+        self.stats.target_s += done - drawn
+        self.stats.drafted += sum(map(len, drafted))
+        for b, (asked, more) in enumerate(zip(missing, drafted, strict=True)):
+            if self._trace and (asked or more):
+                number = len(self._recorders[b].rounds)
+                self._recorders[b].rounds.append(
+                    TraceRound(asked, more, self.stats.steps, drawn - began, done - drawn)
+                )
+                self._verified[b].update(dict.fromkeys(nodes[b], number))
+                self._drafted[b].update(dict.fromkeys(more, number))
+
+    def _record(self, rows: Tensor, nodes: list[list[int]]) -> None:
+        """Put the target's answers into the trees; rows as `TreeScorer.score` returns them."""
+        self._template = rows[0]
+        full = rows.float()
+        normalizers = full.logsumexp(-1)
+        kept = full.topk(min(_KEPT, full.shape[-1]))
+        log_probs = (kept.values - normalizers[:, None]).tolist()
+        answers = zip(rows, normalizers.tolist(), kept.indices.tolist(), log_probs, strict=True)
+        for b, asked in enumerate(nodes):
+            for node in asked:
+                row, normalizer, tokens, scores = next(answers)
+                if not -1e30 < normalizer < 1e30:
+                    raise ValueError(
+                        f"{type(self.scorer.model).__name__} gave logits that are NaN or infinite after "
+                        f"{self.trees[b].depths[node]} new tokens. Load it in a wider dtype (float32 or bfloat16 "
+                        "instead of float16), or check its weights."
+                    )
+                self.trees[b].record(node, row, normalizer, Verdict(tokens, scores))
+            self.draft.observe(b, asked)
+
+    def _close_pass(self) -> None:
+        if self._since_pass:
+            self.stats.accepted[self._since_pass] += 1
+            for recorder in self._recorders:
+                if recorder.rounds and not recorder.rounds[-1].steps:
+                    recorder.rounds[-1].steps = self._since_pass
+            self._since_pass = 0
+
+
+class Speculative(Autoregressive):
+    """Answers from a token tree that a draft grew and the target verified.
+
+    Args:
+        target: the causal LM whose logits are asked for.
+        draft: what proposes nodes.
+        num_assistant_tokens: most drafted nodes a pass and prompt; None takes `default_budget(num_beams)`.
+        trace: whether to keep what is needed for `traces()`.
+    """
+
+    def __init__(
+        self, target: PreTrainedModel, draft: Draft, num_assistant_tokens: int | None = None, trace: bool = False
+    ):
+        super().__init__(target, trace)
+        if num_assistant_tokens is not None and num_assistant_tokens < 0:
+            raise ValueError(f"num_assistant_tokens must not be negative, got {num_assistant_tokens}.")
+        self.draft, self._budget = draft, num_assistant_tokens
+
+    def _start_draft(self, input_ids: Tensor, attention_mask: Tensor) -> None:
+        self._draft_passes = self.draft.passes
+        self.draft.start(self.trees, input_ids, attention_mask)
+
+    def _grow(self, running: list[list[int]]) -> list[list[int]]:
+        budget = default_budget(self.num_beams) if self._budget is None else self._budget
+        if budget == 0:
+            return [[] for _ in running]
+        for b, nodes in enumerate(running):
+            self.draft.follow(b, nodes)
+        self.draft.compact(running)
+        return grow(
+            self.trees,
+            running,
+            self.draft,
+            num_beams=self.num_beams,
+            budget=budget,
+            max_depth=self.max_depth,
+            stop_tokens=self.stop_tokens,
+        )
+
+    def verify(self, standing: list[list[int]], chains: list[list[int]], began: float) -> None:
+        """One pass over drafted `chains` of nodes, and the nodes that the prompts stand on where not scored yet.
+
+        For searches that draw their own candidates; `began` is when they started drawing (`time.perf_counter`).
+        """
+        missing = [
+            [node for node in nodes if tree.logits(node) is None]
+            for tree, nodes in zip(self.trees, standing, strict=True)
+        ]
+        if any(missing) or any(chains):
+            self._close_pass()
+            self._forward(standing, missing, chains, began)
+
+    def commit(self, b: int, node: int) -> None:
+        """Prompt `b` takes the step at `node`: for searches whose prompts move at their own pace."""
+        self.trees[b].release(self.trees[b].depths[node])
+        if self._trace:
+            self._recorders[b].steps.append([node])
+        self._commit()
+
+    def finish(self) -> Stats:
+        self.stats.draft_passes = self.draft.passes - self._draft_passes
+        return super().finish()
+
+
+def default_budget(num_beams: int) -> int:
+    """Drafted nodes a pass where nothing is said: a float32 pass on a CPU is nearly flat up to a few dozen nodes."""
+    return 10 + 5 * num_beams

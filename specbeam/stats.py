@@ -1,0 +1,89 @@
+"""What a decode reports of itself: `Stats`, how much work it took, and `Trace`, what happened round by round."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Stats:
+    """Counts and seconds of one decode. A batch of prompts counts as one: a pass serves all of them.
+
+    `accepted` is the histogram of speculation (gpt-fast's single statistic): how many passes committed 1, 2, 3, …
+    search steps.
+    """
+
+    steps: int = 0  # committed search steps
+    new_tokens: int = 0  # tokens returned, all sequences together
+    target_passes: int = 0
+    target_tokens: int = 0  # tokens forwarded through the target, prompt and padding included
+    draft_passes: int = 0
+    drafted: int = 0  # nodes proposed and verified
+    accepted: Counter[int] = field(default_factory=Counter)
+    prefill_s: float = 0.0
+    decode_s: float = 0.0  # everything after the prompt, search and drafting included
+    draft_s: float = 0.0
+    target_s: float = 0.0
+    peak_kv_tokens: int = 0  # slots of the target's cache in use at the worst moment
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Returned tokens a second, the prompt's pass included."""
+        return self.new_tokens / max(self.prefill_s + self.decode_s, 1e-9)
+
+    @property
+    def steps_per_pass(self) -> float:
+        """Committed search steps a target pass: 1 without speculation."""
+        return self.steps / max(self.target_passes, 1)
+
+
+@dataclass
+class TraceNode:
+    """A node of the token tree as plain data. Node 0 is the prompt."""
+
+    token: int
+    parent: int
+    depth: int
+    score: float  # sum of log-probabilities from the root: the target's if its parent is scored, else guessed
+    verified: int | None = None  # the round in which the target scored it
+    drafted: int | None = None  # the round in which a draft proposed it for verification
+    asked: int | None = None  # the step at which the search stood on it; None: verified in vain, or never verified
+
+
+@dataclass
+class TraceRound:
+    """One target pass: the nodes the search lacked, those the draft added, and the steps it paid for."""
+
+    asked: list[int]
+    drafted: list[int]
+    first_step: int
+    draft_s: float
+    target_s: float
+    steps: int = 0
+
+
+@dataclass
+class Trace:
+    """What happened to one prompt. `steps[i]` are the nodes that the search stood on at step i, best first."""
+
+    nodes: list[TraceNode]
+    rounds: list[TraceRound]
+    steps: list[list[int]]
+    results: list[list[int]] = field(default_factory=list)  # the returned sequences, as tokens
+
+    def path(self, node: int) -> list[int]:
+        """The nodes from the root (exclusive) to `node` (inclusive)."""
+        nodes = []
+        while node > 0:
+            nodes.append(node)
+            node = self.nodes[node].parent
+        return nodes[::-1]
+
+
+@dataclass
+class Recorder:
+    """Collects a prompt's `Trace` while a source works; nodes are read off the tree at the end."""
+
+    rounds: list[TraceRound] = field(default_factory=list)
+    steps: list[list[int]] = field(default_factory=list)
