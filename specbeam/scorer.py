@@ -136,6 +136,7 @@ class TreeScorer:
         """Whether `node` of prompt `b` has a slot in the cache (the root always has)."""
         return node == ROOT or node in self._slots[b]
 
+    @torch.inference_mode()
     def compact(self, running: list[list[int]]) -> None:
         """Give up the slots of nodes that searches standing at `running` cannot use, once they are the majority."""
         if self._used < 2 * max(map(len, running), default=1) * 16:
