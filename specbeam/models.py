@@ -1,0 +1,151 @@
+"""Load a target and its draft: by hub id, from a folder, or the embedded default.
+
+Nothing here decodes. What `load_pair` returns is ready for every decoder: models in evaluation mode without
+gradients, on one device or spread by `device_map`, with a tokenizer and a draft that fits it.
+"""
+
+import contextlib
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from specbeam.checkpoints import check_rows, check_vocabulary, load_model, load_tokenizer, warn_if_larger
+from specbeam.drafts import ModelDraft, NgramDraft, NoDraft, RecallDraft, UnionDraft
+from specbeam.embedded import NAME, embedded_folder
+from specbeam.packing import pack_linear, packable
+
+DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
+DRAFTS = {
+    "none": NoDraft,
+    "ngram": NgramDraft,
+    "recall": RecallDraft,
+    "auto": lambda: UnionDraft([RecallDraft(), NgramDraft()]),
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A target with what decodes it: a draft, the tokenizer of both, and where they came from.
+
+    `revisions` maps "target" (and "draft", where it is a model) to a commit hash of the hub, to the
+    fingerprint of the embedded model, or to None for a local folder.
+    """
+
+    target: PreTrainedModel
+    draft: Any
+    tokenizer: Any
+    name: str = "target"
+    revisions: dict[str, str | None] = field(default_factory=dict)
+
+
+def load_pair(
+    target: str | os.PathLike | None = None,
+    draft: Any = "auto",
+    *,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "auto",
+    device_map: Any = None,
+    revision: str | None = None,
+    draft_revision: str | None = None,
+    packed: bool | str = "auto",
+) -> Pair:
+    """Load a target model, its tokenizer and a draft.
+
+    target: hub id or folder of any Hugging Face causal LM; None is the embedded SmolLM2-135M-Instruct.
+    draft: "auto" (recall together with n-gram lookup), "recall", "ngram" or "none"; the hub id or folder of a
+        smaller model with the same vocabulary; a loaded model; or any object with a draft's `expand` method.
+        A folder called like one of the names is written "./recall".
+    dtype: "float32", "bfloat16", "float16", "float64", a torch dtype, or "auto": as the checkpoint is stored.
+    device: "auto" picks CUDA, then MPS, then CPU.
+    device_map: handed to transformers' `from_pretrained` for models larger than one GPU; excludes `device`.
+    revision, draft_revision: branch, tag or commit on the hub.
+    packed: whether the linear layers are packed for a few rows at a time (`specbeam.packing`): True, False or
+        "auto", which packs where it is possible.
+
+    Raises ValueError, with the remedy in its text, for a model that cannot be found, read or served, for an
+    unknown dtype or device, and for a draft model whose vocabulary is not the target's. Warns if the draft
+    has more parameters than the target.
+    """
+    torch_dtype = _dtype(dtype)
+    place = _placement(device, device_map)
+    if packed not in (True, False, "auto"):
+        raise ValueError(f'packed={packed!r} is none of True, False, "auto"')
+    if target is None and revision is not None:
+        raise ValueError(f"revision={revision!r} needs a target: the embedded {NAME} has one revision only")
+
+    if target is None:
+        source = embedded_folder()
+        name, target_revision = NAME, source.name.rpartition("-")[2]
+    else:
+        source, name, target_revision = target, str(target), None
+    model = load_model(source, "target", torch_dtype, place, revision)
+    tokenizer = load_tokenizer(source, "target", revision)
+    revisions: dict[str, str | None] = {
+        "target": target_revision or getattr(model.config, "_commit_hash", None)
+    }
+
+    if isinstance(draft, PreTrainedModel):
+        check_rows(draft, tokenizer)
+        drafter, draft_name = ModelDraft(draft), type(draft).__name__
+        warn_if_larger(draft, model)
+    elif hasattr(draft, "expand"):
+        drafter, draft_name = draft, type(draft).__name__
+    elif isinstance(draft, str) and draft in DRAFTS:
+        drafter, draft_name = DRAFTS[draft](), draft
+    elif isinstance(draft, str | os.PathLike):
+        small = load_model(draft, "draft", torch_dtype, {"device": model.device}, draft_revision)
+        check_vocabulary(tokenizer, load_tokenizer(draft, "draft", draft_revision))
+        check_rows(small, tokenizer)
+        warn_if_larger(small, model)
+        revisions["draft"] = getattr(small.config, "_commit_hash", None)
+        drafter, draft_name = ModelDraft(_pack(small, packed)), str(draft)
+    else:
+        raise ValueError(
+            f"draft={draft!r} is no draft: give one of {', '.join(map(repr, DRAFTS))}, a hub id or folder, "
+            "a loaded model, or an object with an `expand` method"
+        )
+    return Pair(_pack(model, packed), drafter, tokenizer, f"{name} + {draft_name}", revisions)
+
+
+def _dtype(dtype: str | torch.dtype) -> Any:
+    if isinstance(dtype, torch.dtype) or dtype == "auto":
+        return dtype
+    if dtype in DTYPES:
+        return DTYPES[dtype]
+    raise ValueError(f"dtype={dtype!r} is none of 'auto', {', '.join(map(repr, DTYPES))}, or a torch dtype")
+
+
+def _placement(device: str | torch.device, device_map: Any) -> dict[str, Any]:
+    """Either {"device_map": …} or {"device": …}, checked against what this machine has."""
+    if device_map is not None:
+        if str(device) != "auto":
+            raise ValueError(
+                f"device={str(device)!r} and device_map={device_map!r} exclude each other: give one"
+            )
+        return {"device_map": device_map}
+    if str(device) == "auto":
+        if torch.cuda.is_available():
+            return {"device": torch.device("cuda")}
+        return {"device": torch.device("mps" if torch.backends.mps.is_available() else "cpu")}
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled with CUDA
+        first = str(error).splitlines()[0]
+        raise ValueError(
+            f'device={str(device)!r} cannot be used here ({first}); device="auto" picks one'
+        ) from error
+    return {"device": chosen}
+
+
+def _pack(model: PreTrainedModel, packed: bool | str) -> PreTrainedModel:
+    """Pack where asked for; with "auto" where possible, and leave the model as it is elsewhere."""
+    if packed is True:
+        return pack_linear(model)
+    if packed == "auto" and packable(model):
+        with contextlib.suppress(ValueError):  # an architecture that cannot be packed comes back whole
+            return pack_linear(model)
+    return model
