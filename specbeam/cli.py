@@ -5,6 +5,7 @@ Heavy imports stand inside the commands, so that `specbeam --help` answers at on
 
 import contextlib
 import functools
+import itertools
 import json
 import math
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -86,9 +88,10 @@ def generate(
     if method not in METHOD_NAMES:
         raise ValueError(f"method={method!r} is none of {', '.join(METHOD_NAMES)}")
     options = _options(num_beams, max_new_tokens, length_penalty, early_stopping, num_return_sequences)
-    places = {"dtype": dtype, "device": device, "device_map": device_map}
-    revisions = {"revision": revision, "draft_revision": draft_revision}
-    pair, inputs = _prepare(prompt, system, debug, target, draft, packed, **places, **revisions)
+    places = {"dtype": dtype, "device": device, "device_map": device_map, "revision": revision}
+    pair, inputs = _prepare(
+        prompt, system, debug, target, draft, packed, draft_revision=draft_revision, **places
+    )
     decoded = _decode(method, pair, inputs, options)
     if as_json:
         _print_json(_head(pair, prompt) | _as_dict(method, decoded))
@@ -123,9 +126,10 @@ def compare(
 ) -> None:
     """Decode PROMPT by all four methods and say whether the speculative ones equal their plain search."""
     options = _options(num_beams, max_new_tokens, length_penalty, early_stopping, 1)
-    places = {"dtype": dtype, "device": device, "device_map": device_map}
-    revisions = {"revision": revision, "draft_revision": draft_revision}
-    pair, inputs = _prepare(prompt, system, False, target, draft, packed, **places, **revisions)
+    places = {"dtype": dtype, "device": device, "device_map": device_map, "revision": revision}
+    pair, inputs = _prepare(
+        prompt, system, False, target, draft, packed, draft_revision=draft_revision, **places
+    )
     _decode("greedy", pair, inputs, {"max_new_tokens": min(2, max_new_tokens)})  # warm up
     results = {method: _decode(method, pair, inputs, options) for method in METHOD_NAMES}
     verdicts = {
@@ -138,11 +142,13 @@ def compare(
             rows[method]["equal"] = results[method].sequences[0] == results[plain].sequences[0]
         _print_json(_head(pair, prompt) | {"methods": rows})
         return
-    table = Table(title=f"{pair.name}, {num_beams} beams, {max_new_tokens} new tokens at most")
-    for title in ("method", "tokens", "passes", "steps/pass", "tokens/s"):
-        table.add_column(title, justify="left" if title == "method" else "right", no_wrap=True)
-    table.add_column("same tokens", no_wrap=True)
-    table.add_column("text", overflow="ellipsis", no_wrap=True)
+    title = f"{pair.name}, {num_beams} beams, {max_new_tokens} new tokens at most"
+    table = Table(title=title, box=box.SIMPLE_HEAD, expand=True, pad_edge=False, collapse_padding=True)
+    table.add_column("method", no_wrap=True)
+    for title in ("tokens", "passes", "steps\n/pass", "tokens\n/s"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("same\ntokens", no_wrap=True)
+    table.add_column("text", overflow="ellipsis", no_wrap=True, ratio=1)  # what is left of the width
     for method, decoded in results.items():
         stats = decoded.stats
         table.add_row(
@@ -199,9 +205,8 @@ def _decode(method: str, pair: Any, inputs: Any, options: dict[str, Any]) -> Any
 def _equality(tokens: list[int], plain_tokens: list[int], plain: str) -> str:
     if tokens == plain_tokens:
         return f"= {plain} ✓"
-    pairs = zip(tokens, plain_tokens, strict=False)
-    first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(tokens), len(plain_tokens)))
-    return f"≠ {plain} from token {first}"
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(tokens, plain_tokens, strict=False))
+    return f"≠ {plain} at {len(list(same))}"
 
 
 def _summary(decoded: Any) -> str:

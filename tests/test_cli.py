@@ -129,10 +129,16 @@ def test_compare_runs_the_four_methods_and_says_that_they_agree(calls):
     assert "a short text" in result.stdout
 
 
+def test_the_table_is_readable_in_80_columns(calls):
+    lines = invoke("compare", "hello", env={"COLUMNS": "80"}).stdout.splitlines()
+    row = next(line for line in lines if "speculative_beam" in line)
+    assert " ".join(row.split()) == "speculative_beam 5 2 2.50 31.4 = beam ✓ a short text"
+
+
 def test_compare_says_where_two_methods_part(calls, monkeypatch):
     other = decoded([4, 5, 9], "other")
     monkeypatch.setitem(specbeam.METHODS, "speculative_beam", lambda *args, **options: other)
-    assert "≠ beam from token 2" in invoke("compare", "hello", env={"COLUMNS": "140"}).stdout
+    assert "≠ beam at 2" in invoke("compare", "hello", env={"COLUMNS": "140"}).stdout
     methods = json.loads(invoke("compare", "hello", "--json").stdout)["methods"]
     assert (methods["speculative"]["equal"], methods["speculative_beam"]["equal"]) == (True, False)
 
