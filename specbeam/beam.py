@@ -8,6 +8,7 @@ where the logits came from.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -110,9 +111,12 @@ def beam_search(
         ]
 
     returned = config.num_return_sequences
-    pool_origins, pool_tokens = pool.origins[:, :returned].tolist(), pool.tokens[:, :returned, prompt:].tolist()
+    pool_origins, pool_tokens = (
+        pool.origins[:, :returned].tolist(),
+        pool.tokens[:, :returned, prompt:].tolist(),
+    )
     sequences, beam_indices = [], []
-    for row_tokens, row_origins in zip(sum(pool_tokens, []), sum(pool_origins, []), strict=True):
+    for row_tokens, row_origins in zip(chain(*pool_tokens), chain(*pool_origins), strict=True):
         steps = sum(origin >= 0 for origin in row_origins)
         sequences.append(row_tokens[:steps])
         beam_indices.append(row_origins[:steps])

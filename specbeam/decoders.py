@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteriaList
-from transformers.generation import StopStringCriteria
+from transformers.generation.stopping_criteria import StopStringCriteria
 
 from .beam import beam_search
 from .greedy import Found, multinomial, token_search
@@ -200,7 +200,8 @@ def _decode(
         return input_ids
 
     device = pair.target.device
-    pair.target.generate(
+    target: Any = pair.target  # generate is a mixin that type checkers do not see through
+    target.generate(
         input_ids=input_ids.to(device),
         attention_mask=attention_mask.to(device),
         custom_generate=run,

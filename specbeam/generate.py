@@ -21,6 +21,8 @@ from .source import Speculative
 from .stats import Stats
 from .tree import ROOT
 
+_GENERATION: Any = GenerationMixin  # its methods ask for attributes that only __getattr__ below provides
+
 
 class SpeculativeLM(GenerationMixin):
     """A drop-in for `target` whose `generate` needs fewer target passes.
@@ -55,28 +57,38 @@ class SpeculativeLM(GenerationMixin):
 
     def generate(self, inputs: Tensor | None = None, **options: Any) -> Any:  # type: ignore[override]
         """transformers' `generate`: same arguments, same result, and `self.stats` afterwards."""
-        for name in ("assistant_model", "inputs_embeds", "past_key_values", "custom_generate", "prefill_chunk_size"):
+        for name in (
+            "assistant_model",
+            "inputs_embeds",
+            "past_key_values",
+            "custom_generate",
+            "prefill_chunk_size",
+        ):
             if options.get(name) is not None:
-                raise ValueError(f"SpeculativeLM cannot serve {name}; the draft and the cache are its own. Leave it out.")
+                raise ValueError(
+                    f"SpeculativeLM cannot serve {name}; the draft and the cache are its own. Leave it out."
+                )
         for name in ("output_attentions", "output_hidden_states"):
             if options.get(name):
-                raise ValueError(f"SpeculativeLM cannot serve {name}=True: a tree pass holds many steps. Use the target.")
+                raise ValueError(
+                    f"SpeculativeLM cannot serve {name}=True: a tree pass holds many steps. Use the target."
+                )
         prompts = inputs if inputs is not None else options.get("input_ids")
         if prompts is not None:
             config: GenerationConfig | None = options.get("generation_config")
             check_request(self.target, prompts, {**(config.to_diff_dict() if config else {}), **options})
         try:
-            return super().generate(inputs, **{**options, "use_cache": False})
+            return _GENERATION.generate(self, inputs, **{**options, "use_cache": False})
         finally:
             if self._source is not None:
                 self.stats = self._source.finish()
             self._source = None
 
     def _sample(self, input_ids: Tensor, **kwargs: Any) -> Any:
-        return super()._sample(input_ids, **self._prepared(input_ids, **kwargs))
+        return _GENERATION._sample(self, input_ids, **self._prepared(input_ids, **kwargs))
 
     def _beam_search(self, input_ids: Tensor, **kwargs: Any) -> Any:
-        return super()._beam_search(input_ids, **self._prepared(input_ids, **kwargs))
+        return _GENERATION._beam_search(self, input_ids, **self._prepared(input_ids, **kwargs))
 
     def _prepared(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
         """Start the source on the prompts that `input_ids` repeats for every beam or returned sequence."""

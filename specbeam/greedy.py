@@ -52,7 +52,7 @@ def token_search(
     `input_ids` are the left-padded prompts, shape (batch, prompt length). A score is the sum of the target's own
     log-probabilities of the returned tokens.
     """
-    batch, prompt_length = input_ids.shape
+    batch = len(input_ids)
     sequences, nodes = input_ids, [ROOT] * batch
     unfinished = torch.ones(batch, dtype=torch.long, device=input_ids.device)
     generated: list[list[int]] = [[] for _ in range(batch)]

@@ -54,7 +54,9 @@ def grow(
                 node = tree.child(parent, token, score)
                 guessed = guesses[b][node] = guesses[b].get(parent, 0) + (tree.logits(parent) is None)
                 if tree.logits(node) is None:
-                    ranked[b].append((DEPTH_COST * guessed + max(0, rank + 1 - num_beams) / num_beams + rank * 1e-3, node))
+                    ranked[b].append(
+                        (DEPTH_COST * guessed + max(0, rank + 1 - num_beams) / num_beams + rank * 1e-3, node)
+                    )
                 frontier[b].append(node)
             if frontier[b] and _enough(ranked[b], budget, DEPTH_COST * min(guesses[b][n] for n in frontier[b])):
                 frontier[b] = []

@@ -30,7 +30,9 @@ class SlotLayer(DynamicLayer):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
-        self._buffers = [states.new_empty((*states.shape[:2], 0, states.shape[3])) for states in (key_states, value_states)]
+        self._buffers = [
+            states.new_empty((*states.shape[:2], 0, states.shape[3])) for states in (key_states, value_states)
+        ]
         self.used = 0
         self._view()
         self.is_initialized = True
@@ -176,7 +178,9 @@ class TreeScorer:
             # a padded slot beyond the last node of a shorter prompt may see nothing: harmless, it is never read
             allowed = torch.from_numpy(visible)[:, None].to(self.model.device)
             lowest = torch.finfo(self.model.dtype).min
-            masks[kind] = torch.zeros(allowed.shape, dtype=self.model.dtype, device=allowed.device).masked_fill_(~allowed, lowest)
+            masks[kind] = torch.zeros(allowed.shape, dtype=self.model.dtype, device=allowed.device).masked_fill_(
+                ~allowed, lowest
+            )
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
     def _forward(self, input_ids: Tensor, mask: Any, positions: np.ndarray, **options: Any) -> Tensor:
@@ -216,7 +220,10 @@ def refuse_unservable(model: PreTrainedModel) -> None:
     reason = None
     if model.config.is_encoder_decoder:
         reason = "it is an encoder-decoder; specbeam decodes causal language models"
-    elif getattr(model, "_is_stateful", False) or set(_layer_types(model)) - {"full_attention", "sliding_attention"}:
+    elif getattr(model, "_is_stateful", False) or set(_layer_types(model)) - {
+        "full_attention",
+        "sliding_attention",
+    }:
         reason = "it has recurrent or other layers whose state cannot branch"
     elif config.model_type in ("bloom", "mpt") or getattr(config, "alibi", False):
         reason = "its ALiBi biases follow slots of the cache, not positions in the text"

@@ -155,9 +155,7 @@ class Autoregressive:
         for b, (asked, more) in enumerate(zip(missing, drafted, strict=True)):
             if self._trace and (asked or more):
                 number = len(self._recorders[b].rounds)
-                self._recorders[b].rounds.append(
-                    TraceRound(asked, more, self.stats.steps, drawn - began, done - drawn)
-                )
+                self._recorders[b].rounds.append(TraceRound(asked, more, self.stats.steps, drawn - began, done - drawn))
                 self._verified[b].update(dict.fromkeys(nodes[b], number))
                 self._drafted[b].update(dict.fromkeys(more, number))
 
@@ -201,7 +199,11 @@ class Speculative(Autoregressive):
     """
 
     def __init__(
-        self, target: PreTrainedModel, draft: Draft, num_assistant_tokens: int | None = None, trace: bool = False
+        self,
+        target: PreTrainedModel,
+        draft: Draft,
+        num_assistant_tokens: int | None = None,
+        trace: bool = False,
     ):
         super().__init__(target, trace)
         if num_assistant_tokens is not None and num_assistant_tokens < 0:
