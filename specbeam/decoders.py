@@ -72,8 +72,8 @@ def speculative(
 ) -> Decoded:
     """Speculative decoding: greedy decoding's tokens in fewer target passes.
 
-    With `do_sample=True` it is speculative sampling by rejection (Leviathan et al. 2023; Chen et al. 2023): the target's
-    distribution, though not the same draws; randomness then comes from `generator`.
+    With `do_sample=True` it is speculative sampling by rejection (Leviathan et al. 2023; Chen et al. 2023): the
+    target's distribution, though not the same draws; randomness then comes from `generator`.
 
     Args:
         num_assistant_tokens: most drafted tokens a pass; None chooses.

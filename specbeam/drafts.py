@@ -73,7 +73,7 @@ class NgramDraft(Draft):
     """
 
     # how often the looked-up token was right for a match of 1, 2, 3 or more tokens, in nats
-    trust = (math.log(0.10), math.log(0.45), math.log(0.80))
+    trust = (math.log(0.1), math.log(0.6), math.log(0.9))
 
     def __init__(self, max_ngram: int = 3):
         if max_ngram < 1:
@@ -124,7 +124,7 @@ class RecallDraft(Draft):
     """
 
     # how far to believe a verdict found by 1, 2, 3 or more common tokens, in nats
-    trust = (math.log(0.25), math.log(0.55), math.log(0.75))
+    trust = (math.log(0.4), math.log(0.7), math.log(0.9))
 
     def __init__(self, max_suffix: int = 4, width: int = 8):
         if max_suffix < 1 or width < 1:

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from .drafts import Draft
 from .tree import TokenTree
 
-DEPTH_COST = 0.5  # a level further down counts like this many times num_beams ranks further behind
+DEPTH_COST = 0.25  # a level further down counts like this many times num_beams ranks further behind
 
 
 def grow(

@@ -36,7 +36,7 @@ def accept_or_replace(
 
 
 def draft_distribution(proposals: Sequence[Proposal], vocabulary: int, device: torch.device) -> Tensor | None:
-    """The draft's q over the vocabulary, from which its token is drawn: its proposals, normalised. None if it has none."""
+    """The draft's q over the vocabulary, from which its token is drawn: its proposals, normalised; None without any."""
     if not proposals:
         return None
     tokens = torch.tensor([proposal.token for proposal in proposals], device=device)
