@@ -59,28 +59,18 @@ def _checked_source(source: str | os.PathLike, role: str) -> str:
     if folder.is_file():
         raise ValueError(f"{role} {text!r} is a file; give the folder that holds config.json and the weights")
     if not text or not folder.is_dir():
-        if (
-            isinstance(source, Path)
-            or text.startswith((".", "~", "/", "\\"))
-            or text.count("/") > 1
-            or not text
-        ):
-            raise ValueError(
-                f"{role} folder {text!r} does not exist; check the path, or give a hub id such as 'gpt2'"
-            )
+        if isinstance(source, Path) or text.startswith((".", "~", "/", "\\")) or text.count("/") > 1 or not text:
+            raise ValueError(f"{role} folder {text!r} does not exist; check the path, or give a hub id such as 'gpt2'")
         return text
     if not (folder / "config.json").is_file():
-        raise ValueError(
-            f"{role} folder {text!r} has no config.json; give the folder that save_pretrained wrote"
-        )
+        raise ValueError(f"{role} folder {text!r} has no config.json; give the folder that save_pretrained wrote")
     damaged = [file.name for file in sorted(folder.glob("*.safetensors")) if not safetensors_intact(file)]
     with contextlib.suppress(OSError, ValueError, KeyError):
         index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
         damaged += sorted({name for name in index["weight_map"].values() if not (folder / name).is_file()})
     if damaged:
         raise ValueError(
-            f"{role} folder {text!r} is truncated: {', '.join(damaged)} missing or cut off; "
-            "copy or download it again"
+            f"{role} folder {text!r} is truncated: {', '.join(damaged)} missing or cut off; copy or download it again"
         )
     return str(folder)
 
@@ -102,9 +92,7 @@ def _readable_errors(source: str | os.PathLike, role: str) -> Iterator[None]:
                 "no such folder exists, so it was looked up on the Hugging Face hub: check the name, the "
                 "network and whether the model asks for a login, or give the path of a folder with the model"
             )
-        raise ValueError(
-            f"{role} {str(source)!r} cannot be loaded ({_first_line(error)}); {remedy}"
-        ) from error
+        raise ValueError(f"{role} {str(source)!r} cannot be loaded ({_first_line(error)}); {remedy}") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -134,9 +122,7 @@ def check_vocabulary(target_tokenizer: Any, draft_tokenizer: Any) -> None:
     differing = [index for index in shared if target_tokens[index] != draft_tokens[index]]
     if not differing and shared:
         return
-    examples = ", ".join(
-        f"{index}: {target_tokens[index]!r} / {draft_tokens[index]!r}" for index in differing[:5]
-    )
+    examples = ", ".join(f"{index}: {target_tokens[index]!r} / {draft_tokens[index]!r}" for index in differing[:5])
     raise ValueError(
         f"draft and target do not share a vocabulary: {len(differing)} of {len(shared)} ids stand for "
         f"different tokens, for example (id: target / draft) {examples}. Take a draft of the target's own "

@@ -32,9 +32,7 @@ BASELINES = {"speculative": "greedy", "speculative_beam": "beam"}  # what each h
 Prompt = Annotated[str, typer.Argument(help='The prompt; "-" reads it from standard input.')]
 NumBeams = Annotated[int, typer.Option(help="Beams of the beam methods.")]
 MaxNewTokens = Annotated[int, typer.Option(help="Tokens to generate at most.")]
-Target = Annotated[
-    str | None, typer.Option(help="Hub id or folder of a causal LM; default: the embedded one.")
-]
+Target = Annotated[str | None, typer.Option(help="Hub id or folder of a causal LM; default: the embedded one.")]
 Draft = Annotated[str, typer.Option(help="auto, recall, ngram, none, or a smaller model's hub id or folder.")]
 System = Annotated[str | None, typer.Option(help="System prompt.")]
 DType = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16 or float64.")]
@@ -89,9 +87,7 @@ def generate(
         raise ValueError(f"method={method!r} is none of {', '.join(METHOD_NAMES)}")
     options = _options(num_beams, max_new_tokens, length_penalty, early_stopping, num_return_sequences)
     places = {"dtype": dtype, "device": device, "device_map": device_map, "revision": revision}
-    pair, inputs = _prepare(
-        prompt, system, debug, target, draft, packed, draft_revision=draft_revision, **places
-    )
+    pair, inputs = _prepare(prompt, system, debug, target, draft, packed, draft_revision=draft_revision, **places)
     decoded = _decode(method, pair, inputs, options)
     if as_json:
         _print_json(_head(pair, prompt) | _as_dict(method, decoded))
@@ -127,9 +123,7 @@ def compare(
     """Decode PROMPT by all four methods and say whether the speculative ones equal their plain search."""
     options = _options(num_beams, max_new_tokens, length_penalty, early_stopping, 1)
     places = {"dtype": dtype, "device": device, "device_map": device_map, "revision": revision}
-    pair, inputs = _prepare(
-        prompt, system, False, target, draft, packed, draft_revision=draft_revision, **places
-    )
+    pair, inputs = _prepare(prompt, system, False, target, draft, packed, draft_revision=draft_revision, **places)
     _decode("greedy", pair, inputs, {"max_new_tokens": min(2, max_new_tokens)})  # warm up
     results = {method: _decode(method, pair, inputs, options) for method in METHOD_NAMES}
     verdicts = {

@@ -83,9 +83,7 @@ def load_pair(
         source, name, target_revision = target, str(target), None
     model = load_model(source, "target", torch_dtype, place, revision)
     tokenizer = load_tokenizer(source, "target", revision)
-    revisions: dict[str, str | None] = {
-        "target": target_revision or getattr(model.config, "_commit_hash", None)
-    }
+    revisions: dict[str, str | None] = {"target": target_revision or getattr(model.config, "_commit_hash", None)}
 
     if isinstance(draft, PreTrainedModel):
         check_rows(draft, tokenizer)
@@ -122,9 +120,7 @@ def _placement(device: str | torch.device, device_map: Any) -> dict[str, Any]:
     """Either {"device_map": …} or {"device": …}, checked against what this machine has."""
     if device_map is not None:
         if str(device) != "auto":
-            raise ValueError(
-                f"device={str(device)!r} and device_map={device_map!r} exclude each other: give one"
-            )
+            raise ValueError(f"device={str(device)!r} and device_map={device_map!r} exclude each other: give one")
         return {"device_map": device_map}
     if str(device) == "auto":
         if torch.cuda.is_available():
@@ -135,9 +131,7 @@ def _placement(device: str | torch.device, device_map: Any) -> dict[str, Any]:
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled with CUDA
         first = str(error).splitlines()[0]
-        raise ValueError(
-            f'device={str(device)!r} cannot be used here ({first}); device="auto" picks one'
-        ) from error
+        raise ValueError(f'device={str(device)!r} cannot be used here ({first}); device="auto" picks one') from error
     return {"device": chosen}
 
 

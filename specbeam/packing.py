@@ -93,9 +93,7 @@ def pack_linear(model: PreTrainedModel) -> PreTrainedModel:
     if problem is not None:
         for layer in layers:
             _unpack(layer)
-        raise ValueError(
-            f"{type(model).__name__} cannot be packed ({problem}); load it with packed=False"
-        ) from problem
+        raise ValueError(f"{type(model).__name__} cannot be packed ({problem}); load it with packed=False") from problem
     for parameter in model.parameters():
         if not parameter.is_meta:  # out of the mapped checkpoint, which would stay in memory for these few
             parameter.data = parameter.data.clone()

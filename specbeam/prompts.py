@@ -65,25 +65,17 @@ def _render(tokenizer: Any, prompt: Prompt, system: str | None) -> str:
         raise ValueError(f"the prompt {prompt!r} is empty; write at least one word")
     if tokenizer.chat_template is None:
         if not isinstance(prompt, str):
-            raise ValueError(
-                "this tokenizer has no chat template for a list of messages; give the prompt as a text"
-            )
+            raise ValueError("this tokenizer has no chat template for a list of messages; give the prompt as a text")
         return f"{system}\n\n{prompt}" if system else prompt
 
-    messages: list[Message] = (
-        [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-    )
+    messages: list[Message] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     if system:
         if messages[0].get("role") == "system":
-            raise ValueError(
-                "the conversation begins with a system message and `system` is given too; keep one"
-            )
+            raise ValueError("the conversation begins with a system message and `system` is given too; keep one")
         messages = [{"role": "system", "content": system}, *messages]
     text = _apply_template(tokenizer, messages)
     if system and system.strip() not in text:
-        warnings.warn(
-            "the chat template leaves the system prompt out; put its text into the prompt", stacklevel=4
-        )
+        warnings.warn("the chat template leaves the system prompt out; put its text into the prompt", stacklevel=4)
     return text
 
 

@@ -228,8 +228,6 @@ def refuse_unservable(model: PreTrainedModel) -> None:
     elif config.model_type in ("bloom", "mpt") or getattr(config, "alibi", False):
         reason = "its ALiBi biases follow slots of the cache, not positions in the text"
     elif "flash" in (config._attn_implementation or "") or "flex" in (config._attn_implementation or ""):
-        reason = (
-            f"{config._attn_implementation!r} attention takes no tree mask; load it with attn_implementation='sdpa'"
-        )
+        reason = f"{config._attn_implementation!r} attention takes no tree mask; use attn_implementation='sdpa'"
     if reason:
         raise ValueError(f"{name} cannot be decoded over a token tree: {reason}.")
