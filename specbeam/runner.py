@@ -69,12 +69,13 @@ def run_notebook(
         record.parameters = {**resolved, **record.parameters}
         record.seconds = round(time.perf_counter() - started, 3)
         record.notebook_sha256 = notebook_sha256(path)
+        record.save(recorded)
         ok = record.status == "ok"
-        for old in (accepted, failed):
+        for old in (accepted, failed, out_dir / f"{path.stem}.json"):
             old.unlink(missing_ok=True)
         if executed.is_file():
             os.replace(executed, accepted if ok else failed)
-        record.save(out_dir / f"{path.stem}.json")
+        os.replace(recorded, out_dir / f"{path.stem}.json")
         if not ok:
             raise RunFailed(record, failed)
         return record
@@ -103,7 +104,7 @@ def _kernel_manager(path: Path, recorded: Path) -> type[AsyncKernelManager]:
         NOTEBOOK_VARIABLE: str(path),
     }
     spec = KernelSpec(
-        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"],
         display_name="Python 3",
         language="python",
         env={name: value.replace("$", "$$") for name, value in variables.items()},

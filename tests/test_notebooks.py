@@ -1,0 +1,73 @@
+"""The notebooks in notebooks/: clean sources, checked parameters, and a run that leaves a record."""
+
+import ast
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from specbeam.parameters import load_params, read_parameters
+from specbeam.records import RunRecord
+from specbeam.runner import run_notebook
+
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
+PARAMS = ("smoke", "cpu", "gpu")
+QUICK = ("01_greedy",)  # executed in every test run; the others are marked slow
+
+if not NOTEBOOKS:
+    pytest.skip("there are no notebooks yet", allow_module_level=True)
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(path):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+@each_notebook
+def test_a_notebook_holds_no_outputs(path):
+    assert not [cell.source for cell in code_cells(path) if cell.outputs or cell.execution_count]
+
+
+@each_notebook
+def test_every_parameter_is_a_literal_with_a_help_comment(path):
+    parameters = read_parameters(path)
+    assert parameters
+    assert not [item.name for item in parameters.values() if not item.help]
+
+
+@each_notebook
+def test_the_title_is_a_question(path):
+    first = nbformat.read(path, as_version=4).cells[0]
+    assert first.cell_type == "markdown" and first.source.startswith("# ")
+    assert first.source.splitlines()[0].rstrip().endswith("?")
+
+
+@each_notebook
+def test_the_last_cell_saves_a_record_under_the_notebooks_name(path):
+    calls = [node for node in ast.walk(ast.parse(code_cells(path)[-1].source)) if isinstance(node, ast.Call)]
+    called = {node.func.attr: node for node in calls if isinstance(node.func, ast.Attribute)}
+    assert {"collect", "save"} <= called.keys()
+    names = [
+        *called["collect"].args[:1],
+        *(item.value for item in called["collect"].keywords if item.arg == "notebook"),
+    ]
+    assert [ast.literal_eval(name) for name in names] == [path.stem]
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_a_parameters_file_names_only_what_notebooks_have(name):
+    load_params(name, FOLDER)
+
+
+@pytest.mark.notebooks
+@pytest.mark.model
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(item, marks=() if item.stem in QUICK else pytest.mark.slow, id=item.stem) for item in NOTEBOOKS],
+)
+def test_a_notebook_runs_at_smoke_parameters(path, tmp_path):
+    record = run_notebook(path, "smoke", out_dir=tmp_path, progress=False)
+    assert record.status == "ok" and record.metrics
+    assert RunRecord.load(tmp_path / f"{path.stem}.json") == record

@@ -1,0 +1,108 @@
+import json
+
+import nbformat
+import pytest
+from typer.testing import CliRunner
+
+from specbeam.cli import app
+from specbeam.records import RunRecord
+from specbeam.runner import RunFailed, run_notebook
+from tests.notebook_factory import write_notebook
+
+
+def run(path, out_dir, **overrides):
+    return run_notebook(path, overrides=overrides, out_dir=out_dir, progress=False)
+
+
+def names(folder):
+    return sorted(item.name for item in folder.iterdir())
+
+
+def test_an_accepted_run_leaves_the_notebook_and_its_record(tmp_path):
+    path = write_notebook(tmp_path, code=("import os, sys; print(os.getcwd(), sys.executable)",))
+    record = run(path, tmp_path / "runs", num_beams=8)
+    assert (record.status, record.metrics) == ("ok", {"answer": 16})
+    assert record.parameters == {"num_beams": 8, "length_penalty": 1.0, "prompts": ["a"], "seed": None}
+    assert record.seconds and record.notebook_sha256
+    assert names(tmp_path / "runs") == ["01_toy.ipynb", "01_toy.json"]
+    assert RunRecord.load(tmp_path / "runs" / "01_toy.json") == record
+    assert str(tmp_path) in (tmp_path / "runs" / "01_toy.ipynb").read_text()
+
+
+@pytest.mark.parametrize(
+    ("code", "record", "reason"),
+    [
+        ("raise KeyError('no such beam')", True, "KeyError: 'no such beam'"),
+        ("import os; os._exit(1)", True, "Kernel died"),
+        ("1 + 1", False, "saved no record"),
+        ("open(__import__('os').environ['SPECBEAM_RECORD'], 'w').write('{')", False, "not complete JSON"),
+    ],
+    ids=["a cell raises", "the kernel dies", "no record", "a truncated record"],
+)
+def test_a_run_that_did_not_finish_is_kept_as_failed(tmp_path, code, record, reason):
+    out_dir = tmp_path / "runs"
+    run(write_notebook(tmp_path), out_dir)
+    path = write_notebook(tmp_path, code=(code,), record=record)
+    with pytest.raises(RunFailed, match="01_toy failed") as error:
+        run(path, out_dir)
+    assert reason in error.value.record.error
+    assert names(out_dir) == ["01_toy.failed.ipynb", "01_toy.json"]
+    assert RunRecord.load(out_dir / "01_toy.json").status == "failed"
+    assert nbformat.read(out_dir / "01_toy.failed.ipynb", as_version=4).cells
+
+
+def test_a_later_success_replaces_the_failure(tmp_path):
+    out_dir = tmp_path / "runs"
+    with pytest.raises(RunFailed):
+        run(write_notebook(tmp_path, code=("1 / 0",)), out_dir)
+    run(write_notebook(tmp_path), out_dir)
+    assert names(out_dir) == ["01_toy.ipynb", "01_toy.json"]
+
+
+def test_a_wrong_parameter_stops_before_anything_runs(tmp_path):
+    path = write_notebook(tmp_path)
+    with pytest.raises(ValueError, match="unknown parameter 'beams'"):
+        run(path, tmp_path / "runs", beams=3)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_interrupted_run_changes_nothing(tmp_path, monkeypatch):
+    path, out_dir = write_notebook(tmp_path), tmp_path / "runs"
+    run(path, out_dir)
+    before = {item.name: item.read_text() for item in out_dir.iterdir()}
+
+    def interrupted(_source, executed, **_options):
+        with open(executed, "w") as file:
+            file.write("{")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("specbeam.runner.papermill.execute_notebook", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(path, out_dir)
+    assert {item.name: item.read_text() for item in out_dir.iterdir()} == before
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, [str(item) for item in arguments])
+
+
+def test_the_command_exits_with_0_1_and_2(tmp_path):
+    good, bad = write_notebook(tmp_path), write_notebook(tmp_path, "02_bad", code=("1 / 0",))
+    options = ("--out-dir", tmp_path / "runs", "--no-progress")
+    assert command("run", good, *options, "-p", "num_beams=3").exit_code == 0
+    assert json.loads((tmp_path / "runs" / "01_toy.json").read_text())["metrics"] == {"answer": 6}
+    failed = command("run", bad, good, *options)
+    assert failed.exit_code == 1
+    assert "ZeroDivisionError" in failed.output and "1 of 2 notebooks failed" in failed.output
+    for wrong in (["run", "none"], ["run", good, "-p", "beams=3"], ["run", good, "-p", "num_beams=x"]):
+        result = command(*wrong)
+        assert result.exit_code == 2
+        assert result.output.startswith("specbeam: ") and result.output.count("\n") == 1
+
+
+def test_the_command_writes_reports_and_prints_the_index(tmp_path):
+    assert command("reports", "--runs-dir", tmp_path / "none").exit_code == 2
+    RunRecord("01_toy", metrics={"answer": 8}).save(tmp_path / "runs" / "01_toy.json")
+    result = command("reports", "--runs-dir", tmp_path / "runs", "--out-dir", tmp_path / "pages")
+    assert result.exit_code == 0
+    assert "index.html" in result.stdout and (tmp_path / "pages" / "index.html").is_file()
