@@ -29,6 +29,7 @@ main { max-width: 56rem; margin: 0 auto; padding: 0 1rem 4rem; }
 .run-bar a { color: var(--accent); text-decoration: none; }
 .run-bar .failed { color: var(--bad); font-weight: 600; }
 .jp-RenderedHTMLCommon { font-size: 16px; line-height: 1.6; }
+.jp-RenderedHTMLCommon :is(h1, h2, h3) { line-height: 1.25; }
 .jp-Cell { padding: .25rem 0; }
 .jp-OutputArea-output { overflow-x: auto; }
 .jp-RenderedImage img, .jp-RenderedSVG svg { max-width: 100%; height: auto; }

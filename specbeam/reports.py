@@ -201,6 +201,8 @@ def _summary(record: RunRecord) -> str:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
