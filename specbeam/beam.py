@@ -69,7 +69,10 @@ def beam_search(
 
     for length in range(prompt, limit):
         full = in_pool.all(1, keepdim=True) & (stops is True)
-        settled = ((full | ~hopeful) & (pool.scores.min(1, keepdim=True).values > NEVER / 10)).squeeze(1).tolist()
+        # equal scores may change places in topk as long as the loop goes on, whatever the other candidates are
+        distinct = (pool.scores.diff(dim=1) < 0).all(1, keepdim=True)
+        fixed = (full | ~hopeful) & (pool.scores[:, -1:] > NEVER / 10) & distinct
+        settled = fixed.squeeze(1).tolist()
         logits = source.logits([[] if done else rows for rows, done in zip(nodes, settled, strict=True)])
         log_probs = logits.reshape(batch * beams, -1).float().to(device).log_softmax(-1)
         log_probs = processors(running.tokens[:, :, :length].reshape(batch * beams, length), log_probs)  # type: ignore[arg-type]

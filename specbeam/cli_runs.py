@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 Runs = Annotated[Path, typer.Option(help="Folder of executed notebooks and records.")]
@@ -62,7 +63,7 @@ def run(
             record = run_notebook(path, params, chosen[path], out_dir, progress)
         except RunFailed as error:
             failed += 1
-            console.print(f"[red]failed[/red]  {error.record.error}", highlight=False, markup=True)
+            console.print(f"[red]failed[/red]  {escape(error.record.error or '')}", highlight=False)
             console.print(f"        kept as {error.notebook}", highlight=False, markup=False)
         else:
             console.print(f"[green]ok[/green]      {record.seconds:.1f} s", highlight=False)
@@ -84,6 +85,7 @@ def reports(
     for column in ("notebook", "status", "key numbers"):
         table.add_column(column, overflow="fold")
     for item in read_runs(runs_dir):
-        table.add_row(item.name, item.record.status, "  ".join(f"{k} {v}" for k, v in headline(item.record)))
+        numbers = "  ".join(f"{name} {value}" for name, value in headline(item.record))
+        table.add_row(escape(item.name), item.record.status, escape(numbers))
     Console(stderr=True).print(table)
     print(index)

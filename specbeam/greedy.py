@@ -56,7 +56,7 @@ def token_search(
     sequences, nodes = input_ids, [ROOT] * batch
     unfinished = torch.ones(batch, dtype=torch.long, device=input_ids.device)
     generated: list[list[int]] = [[] for _ in range(batch)]
-    pad = fill_value(config)
+    pad = 0 if config._pad_token_tensor is None else int(config._pad_token_tensor)
     while True:
         alive = unfinished.bool().tolist()
         logits = source.logits([[node] if going else [] for node, going in zip(nodes, alive, strict=True)])

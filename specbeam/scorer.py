@@ -154,6 +154,8 @@ class TreeScorer:
             self._slots[b] = {node: slot for slot, node in enumerate(nodes)}
         seen = np.zeros_like(self._seen)
         seen[:, :width, :width] = [rows[np.ix_(index, index)] for rows, index in zip(self._seen, order, strict=True)]
+        for b, nodes in enumerate(kept):
+            seen[b, :, len(nodes) :] = False  # what fills up a shorter list is a copy of its first slot
         self._seen, self._used = seen, width
         in_tree = np.take_along_axis(self._positions[:, self._prompt :], order, axis=1)
         self._positions = np.concatenate([self._positions[:, : self._prompt], in_tree], axis=1)
