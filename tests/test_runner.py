@@ -87,13 +87,13 @@ def command(*arguments):
 
 
 def test_the_command_exits_with_0_1_and_2(tmp_path):
-    good, bad = write_notebook(tmp_path), write_notebook(tmp_path, "02_bad", code=("1 / 0",))
+    good, bad = write_notebook(tmp_path), write_notebook(tmp_path, "02_bad", code=("raise ValueError('[/red] [bold')",))
     options = ("--out-dir", tmp_path / "runs", "--no-progress")
     assert command("run", good, *options, "-p", "num_beams=3").exit_code == 0
     assert json.loads((tmp_path / "runs" / "01_toy.json").read_text())["metrics"] == {"answer": 6}
     failed = command("run", bad, good, *options)
     assert failed.exit_code == 1
-    assert "ZeroDivisionError" in failed.output and "1 of 2 notebooks failed" in failed.output
+    assert "ValueError: [/red] [bold" in failed.output and "1 of 2 notebooks failed" in failed.output
     for wrong in (["run", "none"], ["run", good, "-p", "beams=3"], ["run", good, "-p", "num_beams=x"]):
         result = command(*wrong)
         assert result.exit_code == 2
