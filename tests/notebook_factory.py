@@ -25,6 +25,7 @@ def write_notebook(
         cells.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
     sources = [*code, *([RECORD.format(name=name)] if record else [])]
     cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    folder.mkdir(exist_ok=True)
     path = folder / f"{name}.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
     return path

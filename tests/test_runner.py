@@ -18,7 +18,8 @@ def names(folder):
     return sorted(item.name for item in folder.iterdir())
 
 
-def test_an_accepted_run_leaves_the_notebook_and_its_record(tmp_path):
+def test_an_accepted_run_leaves_its_notebook_and_record_and_no_earlier_failure(tmp_path):
+    write_notebook(tmp_path / "runs", "01_toy.failed")
     path = write_notebook(tmp_path, code=("import os, sys; print(os.getcwd(), sys.executable)",))
     record = run(path, tmp_path / "runs", num_beams=8)
     assert (record.status, record.metrics) == ("ok", {"answer": 16})
@@ -41,7 +42,8 @@ def test_an_accepted_run_leaves_the_notebook_and_its_record(tmp_path):
 )
 def test_a_run_that_did_not_finish_is_kept_as_failed(tmp_path, code, record, reason):
     out_dir = tmp_path / "runs"
-    run(write_notebook(tmp_path), out_dir)
+    RunRecord("01_toy").save(out_dir / "01_toy.json")
+    write_notebook(out_dir)
     path = write_notebook(tmp_path, code=(code,), record=record)
     with pytest.raises(RunFailed, match="01_toy failed") as error:
         run(path, out_dir)
@@ -49,14 +51,6 @@ def test_a_run_that_did_not_finish_is_kept_as_failed(tmp_path, code, record, rea
     assert names(out_dir) == ["01_toy.failed.ipynb", "01_toy.json"]
     assert RunRecord.load(out_dir / "01_toy.json").status == "failed"
     assert nbformat.read(out_dir / "01_toy.failed.ipynb", as_version=4).cells
-
-
-def test_a_later_success_replaces_the_failure(tmp_path):
-    out_dir = tmp_path / "runs"
-    with pytest.raises(RunFailed):
-        run(write_notebook(tmp_path, code=("1 / 0",)), out_dir)
-    run(write_notebook(tmp_path), out_dir)
-    assert names(out_dir) == ["01_toy.ipynb", "01_toy.json"]
 
 
 def test_a_wrong_parameter_stops_before_anything_runs(tmp_path):
@@ -68,7 +62,8 @@ def test_a_wrong_parameter_stops_before_anything_runs(tmp_path):
 
 def test_an_interrupted_run_changes_nothing(tmp_path, monkeypatch):
     path, out_dir = write_notebook(tmp_path), tmp_path / "runs"
-    run(path, out_dir)
+    RunRecord("01_toy").save(out_dir / "01_toy.json")
+    write_notebook(out_dir)
     before = {item.name: item.read_text() for item in out_dir.iterdir()}
 
     def interrupted(_source, executed, **_options):
