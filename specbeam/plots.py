@@ -24,6 +24,15 @@ COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, "#56B4E9", "#000000")
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "--")
 
 
+_KINDS = {  # of branches: label, colour, marker, width of the line
+    "winner": ("the winner (■ its last token)", BLUE, "D", 2.6),
+    "finished": ("another result", PURPLE, "v", 1.4),
+    "running": ("running at the last step drawn", GREEN, "o", 1.4),
+    "dropped": ("dropped or ended (× its last node)", RED, "X", 1.0),
+    "vain": ("verified, never asked for", "#B8B8B8", ".", 0.6),
+}
+
+
 class ShownFigure(Figure):
     """A Figure that a notebook shows whichever backend is active, and once."""
 
@@ -79,10 +88,11 @@ def accepted_histogram(accepted: Mapping[int, int], title: str | None = None) ->
     return figure
 
 
-def four_methods(rows: list[dict[str, Any]]) -> Figure:
+def four_methods(rows: list[dict[str, Any]], compare: tuple[str, str] = ("beam", "speculative_beam")) -> Figure:
     """Time of each method (s): a bar to the median, a line over all measurements, passes and steps beside it.
 
-    Each row has `method`, `seconds` (list), `passes` and `steps` (or None where nobody counted them).
+    Each row has `method`, `seconds` (list), `passes` and `steps` (or None where nobody counted them). The title
+    compares the speed of the second method of `compare` with the first's, or of the fastest with the slowest.
     """
     figure, axes = _axes(8, 0.9 + 0.55 * len(rows))
     reach = max(max(row["seconds"]) for row in rows)
@@ -97,23 +107,22 @@ def four_methods(rows: list[dict[str, Any]]) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(0, 1.45 * reach)
     axes.set_xlabel("time for the same prompts (s): median, and the range of all measurements")
-    axes.set_title(_four_methods_finding(rows), loc="left")
+    axes.set_title(_speed_finding(rows, compare), loc="left")
     return figure
 
 
-def _four_methods_finding(rows: list[dict[str, Any]]) -> str:
+def _speed_finding(rows: list[dict[str, Any]], compare: tuple[str, str]) -> str:
     times = {row["method"]: median(row["seconds"]) for row in rows}
-    if {"beam", "speculative_beam"} <= times.keys():
-        base, ours = "beam", "speculative_beam"
-    else:
+    base, ours = compare
+    if not {base, ours} <= times.keys():
         base, ours = max(times, key=times.__getitem__), min(times, key=times.__getitem__)
     return f"{ours} runs at {times[base] / times[ours]:.2f} × the speed of {base}"
 
 
-def budget_sweep(rows: list[dict[str, Any]]) -> Figure:
+def budget_sweep(rows: list[dict[str, Any]], text: str) -> Figure:
     """Steps a pass, and speed relative to transformers, against the node budget, a line for each number of beams.
 
-    Each row has `num_beams`, `num_assistant_tokens`, `steps_per_pass` and `speedup`.
+    `text` names what was decoded. Each row has `num_beams`, `num_assistant_tokens`, `steps_per_pass` and `speedup`.
     """
     figure = ShownFigure(figsize=(9.5, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -131,7 +140,7 @@ def budget_sweep(rows: list[dict[str, Any]]) -> Figure:
     left.legend(frameon=False)
     best = max(rows, key=lambda row: row["speedup"])
     figure.suptitle(
-        f"At best {best['speedup']:.2f} × transformers: {_count(best['num_beams'], 'beam')}, "
+        f"{text}: at best {best['speedup']:.2f} × transformers: {_count(best['num_beams'], 'beam')}, "
         f"{best['num_assistant_tokens']} drafted nodes, {best['steps_per_pass']:.2f} steps a pass"
     )
     return figure
@@ -168,49 +177,33 @@ def beam_tree(trace: Trace, tokenizer: Any, max_steps: int = 12) -> Figure:
     the nodes that were verified and never asked for.
     """
     last = min(max_steps, len(trace.steps) - 1)
-    winner = set(_winning_nodes(trace))
+    winner, finished = set(_winning_nodes(trace)), _result_nodes(trace)
     drawn = [
         n
         for n, node in enumerate(trace.nodes)
         if node.depth <= last and (n == 0 or node.asked is not None or node.verified is not None)
     ]
     alive = _ancestors(trace, [n for n in drawn if trace.nodes[n].asked == last])
-    heights = _layout(trace, drawn, winner, alive)
-    asked = [n for n in drawn if n and trace.nodes[n].asked is not None]
-    vain = [n for n in drawn if n and trace.nodes[n].asked is None]
-    continued = {trace.nodes[n].parent for n in asked}
+    heights = _layout(trace, drawn, winner, alive | finished)
     rows = max(heights.values()) + 1
+    kinds = {}
+    for n in drawn[1:]:
+        sort = "winner" if n in winner else "finished" if n in finished else "running" if n in alive else "dropped"
+        kinds[n] = "vain" if trace.nodes[n].asked is None else sort
+    continued = {trace.nodes[n].parent for n, kind in kinds.items() if kind != "vain"}
 
     figure, axes = _axes(max(6.0, 1.5 + 1.05 * last), min(14.0, max(3.0, 1.6 + 0.32 * rows)))
     _draw_passes(axes, trace.rounds, last)
-    for n in [*vain, *asked]:
-        node = trace.nodes[n]
-        colour, width = (BLUE, 2.6) if n in winner else (GREEN, 1.4) if n in alive else (RED, 1.0)
-        if node.asked is None:
-            colour, width = "#C4C4C4", 0.6
-        x, y, start = node.depth, heights[n], heights[node.parent]
-        axes.plot([x - 1, x - 0.72, x], [start, y, y], color=colour, linewidth=width, zorder=1 + (n in winner))
-    axes.scatter([trace.nodes[n].depth for n in vain], [heights[n] for n in vain], s=7, color="#B0B0B0", zorder=2)
-    for n in asked:
-        node, died = trace.nodes[n], n not in alive and n not in winner
-        end = died and n not in continued
-        colour = BLUE if n in winner else RED if died else GREEN
-        shape = "D" if n in winner else "X" if end else "o"
-        axes.scatter(node.depth, heights[n], marker=shape, s=34 if n in winner else 22, color=colour, zorder=4)
-        weight = "bold" if n in winner else "normal"
-        label = _short(tokenizer, node.token)
-        axes.annotate(
-            label,
-            (node.depth, heights[n]),
-            xytext=(-4, 4),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-            fontweight=weight,
-            color=colour,
-            zorder=5,
-            parse_math=False,
-        )
+    for n, kind in sorted(kinds.items(), key=lambda item: item[1] != "vain"):
+        _, colour, marker, width = _KINDS[kind]
+        x, y, start = trace.nodes[n].depth, heights[n], heights[trace.nodes[n].parent]
+        front = 1 + (kind != "vain") + (kind == "winner")
+        axes.plot([x - 1, x - 0.72, x], [start, y, y], color=colour, linewidth=width, zorder=front)
+        if kind == "dropped" and n in continued:
+            marker = "o"
+        axes.scatter(x, y, marker=marker, s=34 if kind == "winner" else 22, color=colour, zorder=4)
+        if kind != "vain":
+            _label(axes, _short(tokenizer, trace.nodes[n].token), x, y, colour, bold=kind == "winner")
     _draw_end(axes, trace, tokenizer, winner, heights, last)
     axes.scatter(0, heights[0], marker="s", s=50, color="black", zorder=4)
     axes.annotate("prompt", (0, heights[0]), xytext=(-6, 0), textcoords="offset points", ha="right", va="center")
@@ -220,14 +213,31 @@ def beam_tree(trace: Trace, tokenizer: Any, max_steps: int = 12) -> Figure:
     axes.set_yticks([])
     axes.spines[["left"]].set_visible(False)
     axes.set_xlabel("search step (tokens after the prompt)")
-    _tree_legend(axes)
-    passes = sum(1 for number, r in enumerate(trace.rounds) if number and r.first_step <= last)
+    _tree_legend(figure, set(kinds.values()))
+    passes = sum(1 for number, each in enumerate(trace.rounds) if number and each.first_step <= last)
+    vain = sum(kind == "vain" for kind in kinds.values())
     axes.set_title(
-        f"{_count(last, 'step')} in {_count(passes, 'target pass', 'es')}: {len(asked)} nodes asked for, "
-        f"{len(vain)} verified in vain",
+        f"{_count(last, 'step')} in {_count(passes, 'target pass', 'es')}: {len(kinds) - vain} nodes asked for"
+        + (f", {vain} verified in vain" if vain else ""),
         loc="left",
     )
     return figure
+
+
+def _label(axes: Any, text: str, x: float, y: float, colour: str, bold: bool) -> None:
+    """A token above the line that leads to its node."""
+    axes.annotate(
+        text,
+        (x, y),
+        xytext=(-4, 4),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        fontweight="bold" if bold else "normal",
+        color=colour,
+        zorder=5,
+        parse_math=False,
+    )
 
 
 def _draw_passes(axes: Any, rounds: list[TraceRound], last: int) -> None:
@@ -253,32 +263,17 @@ def _draw_end(axes: Any, trace: Trace, tokenizer: Any, winner: set[int], heights
         return
     axes.plot([depth, depth + 0.45], [heights[tip]] * 2, color=BLUE, linewidth=2.6, zorder=2)
     axes.scatter(depth + 0.45, heights[tip], marker="s", s=40, color=BLUE, zorder=4)
-    axes.annotate(
-        _short(tokenizer, tokens[depth]),
-        (depth + 0.45, heights[tip]),
-        xytext=(-2, 5),
-        textcoords="offset points",
-        fontsize=8,
-        fontweight="bold",
-        color=BLUE,
-        ha="center",
-        parse_math=False,
-    )
+    _label(axes, _short(tokenizer, tokens[depth]), depth + 0.75, heights[tip], BLUE, bold=True)
 
 
-def _tree_legend(axes: Any) -> None:
-    kinds = [
-        ("the winner", BLUE, "D", 2.6),
-        ("its end", BLUE, "s", 2.6),
-        ("still running at the last step", GREEN, "o", 1.4),
-        ("dropped (× its last node)", RED, "X", 1.0),
-        ("verified, never asked for", "#B0B0B0", ".", 0.6),
-    ]
+def _tree_legend(figure: Figure, kinds: set[str]) -> None:
+    """A legend below, of the kinds of branch that are there."""
     handles = [
         Line2D([], [], color=colour, marker=marker, linewidth=width, label=label)
-        for label, colour, marker, width in kinds
+        for kind, (label, colour, marker, width) in _KINDS.items()
+        if kind in kinds
     ]
-    axes.legend(handles=handles, frameon=False, fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.5 / 3))
+    figure.legend(handles=handles, frameon=False, fontsize=8, ncols=len(handles), loc="outside lower center")
 
 
 def _layout(trace: Trace, drawn: list[int], winner: set[int], alive: set[int]) -> dict[int, float]:
@@ -381,9 +376,19 @@ def _winning_nodes(trace: Trace) -> list[int]:
     """The nodes of the best result from the root (exclusive), as far as there are nodes for it."""
     if not trace.results:
         return trace.path(trace.steps[-1][0]) if trace.steps else []
+    return _nodes_of(trace, trace.results[0])
+
+
+def _result_nodes(trace: Trace) -> set[int]:
+    """The nodes of all results but the best."""
+    return {n for tokens in trace.results[1:] for n in _nodes_of(trace, tokens)}
+
+
+def _nodes_of(trace: Trace, tokens: Sequence[int]) -> list[int]:
+    """The nodes of a sequence from the root (exclusive), as far as there are nodes for it."""
     child = {(node.parent, node.token): n for n, node in enumerate(trace.nodes)}
     nodes, here = [], 0
-    for token in trace.results[0]:
+    for token in tokens:
         found = child.get((here, token))
         if found is None:
             break
