@@ -83,9 +83,7 @@ def test_generate_prints_the_text_what_was_accepted_and_speed(calls):
 
 
 def test_the_model_options_reach_load_pair(calls):
-    flags = (
-        "--target m --draft d --dtype bfloat16 --device-map auto --revision r --draft-revision s --no-packed"
-    )
+    flags = "--target m --draft d --dtype bfloat16 --device-map auto --revision r --draft-revision s --no-packed"
     assert invoke("generate", "hello", *flags.split()).exit_code == 0
     expected = dict(
         target="m", draft="d", dtype="bfloat16", device="auto", device_map="auto", revision="r",

