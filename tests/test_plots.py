@@ -66,7 +66,7 @@ def test_pass_cost_compares_the_widest_pass_with_the_narrowest():
 
 def test_accepted_histogram_has_a_bar_for_every_size_up_to_the_largest():
     axes = drawn(plots.accepted_histogram({1: 3, 4: 1})).axes[0]
-    assert [bar.get_height() for bar in axes.patches] == [3, 0, 0, 1]
+    assert [bar.get_height() for bar in axes.patches] == [3, 0, 0, 1]  # type: ignore[union-attr]
     assert axes.get_title() == "1.75 steps a pass; 3 of 4 passes paid for one step only"
     assert plots.accepted_histogram({2: 1}, title="mine").axes[0].get_title() == "mine"
     assert drawn(plots.accepted_histogram({})).axes[0].get_title() == "There were no passes"
@@ -95,7 +95,7 @@ def test_budget_sweep_draws_a_line_for_each_number_of_beams():
     figure = drawn(plots.budget_sweep(rows, "Summary"))
     title = figure.get_suptitle()
     assert title == "Summary: at best 1.80 × transformers: 1 beam, 8 drafted nodes, 9.00 steps a pass"
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["1 beam", "4 beams"]
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["1 beam", "4 beams"]  # type: ignore[union-attr]
 
 
 def test_tree_mask_counts_the_open_pairs():
@@ -109,7 +109,7 @@ def test_beam_tree_shows_asked_tokens_and_counts_those_verified_in_vain(trace):
     assert figure.axes[0].get_title(loc="left") == title
     assert {"humans", "dogs", "and", "machines", "bark", "cooperate", "$5_", "pass 2"} <= texts(figure)
     assert not {"fight", "or"} & texts(figure)  # faint, and without a label
-    labels = {text.get_text() for text in figure.legends[0].get_texts()}
+    labels = {text.get_text() for text in figure.legends[0].get_texts()}  # type: ignore[union-attr]
     assert len(labels) == 4 and "verified, never asked for" in labels
 
 
@@ -118,7 +118,7 @@ def test_beam_tree_marks_other_results_and_stops_where_it_is_told(trace):
     figure = drawn(plots.beam_tree(trace, Words(), max_steps=3))
     assert figure.axes[0].get_title(loc="left").startswith("3 steps in 1 target pass: 6 nodes")
     assert "cooperate" not in texts(figure) and "…" in texts(figure)
-    assert "another result" in {text.get_text() for text in figure.legends[0].get_texts()}
+    assert "another result" in {text.get_text() for text in figure.legends[0].get_texts()}  # type: ignore[union-attr]
 
 
 def test_beam_tree_of_a_decode_that_ended_at_once():
