@@ -164,7 +164,7 @@ class ModelDraft(Draft):
         temperature: None proposes the likeliest tokens; a positive value draws them without replacement from the
             draft's distribution at that temperature (the Gumbel-top-k trick; Kool et al. 2019, section 2.3).
         top_k: with a temperature, draw among the `top_k` likeliest only.
-        generator: source of randomness for these draws.
+        generator: source of randomness for these draws; None makes one, seeded with 0.
     """
 
     def __init__(
@@ -220,6 +220,8 @@ class ModelDraft(Draft):
             if self.top_k is not None:
                 kth = ranking.topk(min(self.top_k, ranking.shape[-1])).values[:, -1:]
                 ranking = ranking.masked_fill(ranking < kth, -torch.inf)
+            if self.generator is None:  # never the global one: a drop-in samples from that as the target would
+                self.generator = torch.Generator(ranking.device).manual_seed(0)
             uniform = torch.rand(ranking.shape, generator=self.generator, device=ranking.device)
             ranking = ranking - torch.log(-torch.log(uniform))
         values, tokens = ranking.topk(min(self.width, ranking.shape[-1]))
