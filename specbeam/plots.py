@@ -121,7 +121,7 @@ def budget_sweep(rows: list[dict[str, Any]], text: str) -> Figure:
     left.legend(frameon=False)
     best = max(rows, key=lambda row: row["speedup"])
     figure.suptitle(
-        f"{text}: at best {best['speedup']:.2f} × transformers ({counted(best['num_beams'], 'beam')}, "
+        f"{text}\nat best {best['speedup']:.2f} × transformers ({counted(best['num_beams'], 'beam')}, "
         f"{best['num_assistant_tokens']} drafted nodes, {best['steps_per_pass']:.2f} steps a pass)"
     )
     return figure

@@ -94,7 +94,7 @@ def test_budget_sweep_draws_a_line_for_each_number_of_beams():
     ]
     figure = drawn(plots.budget_sweep(rows, "Summary"))
     title = figure.get_suptitle()
-    assert title == "Summary: at best 1.80 × transformers (1 beam, 8 drafted nodes, 9.00 steps a pass)"
+    assert title == "Summary\nat best 1.80 × transformers (1 beam, 8 drafted nodes, 9.00 steps a pass)"
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["1 beam", "4 beams"]  # type: ignore[union-attr]
 
 
