@@ -13,13 +13,15 @@ from specbeam.models import Pair
 
 SIZES: dict[str, dict[str, Any]] = {
     name: {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
-    for name in ("llama", "gpt_neox", "qwen2", "qwen3", "mistral", "opt", "phi")
+    for name in ("llama", "gpt_neox", "qwen2", "qwen3", "mistral", "opt", "phi", "gemma3_text")
 }
 SIZES["gpt2"] = {"n_embd": 32, "n_layer": 2, "n_head": 4}
 SIZES["llama"] |= {"num_key_value_heads": 2}
 SIZES["qwen2"] |= {"num_key_value_heads": 2}
 SIZES["qwen3"] |= {"num_key_value_heads": 2, "head_dim": 8}
 SIZES["mistral"] |= {"num_key_value_heads": 2, "sliding_window": 6}
+SIZES["gemma3_text"] |= {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 6}
+SIZES["gemma3_text"] |= {"layer_types": ["sliding_attention", "full_attention"]}
 SIZES["phi"] |= {"num_key_value_heads": 4}
 SIZES["opt"] |= {"ffn_dim": 48, "word_embed_proj_dim": 32}
 
