@@ -29,6 +29,9 @@ class Remember:
         self.ended += 1
 
 
+DAY_S = 86_400.0  # the clock of MaxTimeCriteria starts when the tests are collected, long before they run
+
+
 class UntilSeven(StoppingCriteria):
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:  # type: ignore[override]
         return input_ids[:, -1] % 7 == 0
@@ -40,7 +43,7 @@ class UntilSeven(StoppingCriteria):
         {},
         {"num_beams": 3, "num_return_sequences": 2},
         {"stopping_criteria": StoppingCriteriaList([UntilSeven()])},
-        {"num_beams": 2, "stopping_criteria": StoppingCriteriaList([UntilSeven(), MaxTimeCriteria(60)])},
+        {"num_beams": 2, "stopping_criteria": StoppingCriteriaList([UntilSeven(), MaxTimeCriteria(DAY_S)])},
         {"output_scores": True, "output_logits": True, "return_dict_in_generate": True},
         {"num_beams": 3, "output_scores": True, "output_logits": True, "return_dict_in_generate": True},
         {"bad_words_ids": [[3], [5, 6]], "num_beams": 2},
