@@ -22,6 +22,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from .tree import ROOT, TokenTree
 
+_FEW = 32  # slots too few to be worth tidying
 _GROWTH = 256  # slots that the cache grows by: a growth copies it all
 
 
@@ -140,13 +141,13 @@ class TreeScorer:
 
     @torch.inference_mode()
     def compact(self, running: list[list[int]]) -> None:
-        """Give up the slots of nodes that searches standing at `running` cannot use, once they are the majority."""
-        if self._used < 2 * max(map(len, running), default=1) * 16:
+        """Give up the slots of nodes that searches standing at `running` cannot use, once they are a third of all."""
+        if self._used < _FEW:
             return
         living = [tree.living(nodes) if nodes else set() for tree, nodes in zip(self.trees, running, strict=True)]
         kept = [[node for node in slots if node in alive] for slots, alive in zip(self._slots, living, strict=True)]
         width = max(map(len, kept))
-        if 2 * width > self._used:
+        if 3 * width > 2 * self._used:
             return
         order = np.zeros((len(kept), width), dtype=np.int64)
         for b, nodes in enumerate(kept):
