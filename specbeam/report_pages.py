@@ -71,7 +71,7 @@ a:hover { text-decoration: underline; }
 .faint { color: var(--faint); font-size: .87rem; }
 article { border-top: 1px solid var(--line); padding: 1.3rem 0; }
 header + article { margin-top: 1.5rem; }
-.head { display: flex; flex-wrap: wrap; gap: .3rem 1rem; align-items: baseline; justify-content: space-between; }
+.head { display: flex; gap: .3rem 1rem; align-items: baseline; justify-content: space-between; }
 .status { font-size: .87rem; font-weight: 600; color: var(--good); }
 .failed .status { color: var(--bad); }
 .error { color: var(--bad); margin: .5rem 0 0; overflow-wrap: anywhere; }
