@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-from .greedy import Found, fill_value
+from .greedy import Found, pad_value
 from .source import Autoregressive
 from .tree import ROOT, TokenTree
 
@@ -53,8 +53,7 @@ def beam_search(
     num_eos = 0 if config._eos_token_tensor is None else len(config._eos_token_tensor)
     candidates = max(2, 1 + num_eos) * beams
 
-    filler = fill_value(config) if num_eos else -1
-    tokens = torch.full((batch, beams, limit), filler, dtype=torch.long, device=device)
+    tokens = torch.full((batch, beams, limit), fill_value(config), dtype=torch.long, device=device)
     tokens[:, :, :prompt] = input_ids[:, None]
     origins = torch.full((batch, beams, limit - prompt), -1, dtype=torch.int32, device=device)
     start = torch.full((batch, beams), NEVER, device=device)
@@ -124,3 +123,9 @@ def beam_search(
         sequences.append(row_tokens[:steps])
         beam_indices.append(row_origins[:steps])
     return Found(sequences, pool.scores[:, :returned].flatten().tolist(), beam_indices)
+
+
+def fill_value(config: GenerationConfig) -> int:
+    """What stands after a finished beam: the pad token; a pad id of 0 falls through to EOS, as in transformers."""
+    eos = config._eos_token_tensor
+    return -1 if eos is None else pad_value(config) or int(eos[0])

@@ -1,6 +1,6 @@
 """The `specbeam` command: decode a prompt, compare the four methods, run notebooks, render reports.
 
-Heavy imports stand inside the commands, so that `specbeam --help` answers at once.
+Models are loaded inside the commands, after what was asked for has been checked.
 """
 
 import contextlib

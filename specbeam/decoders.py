@@ -147,9 +147,10 @@ def check_request(target: Any, input_ids: Tensor, options: Mapping[str, Any]) ->
     if returned is not None and returned > (beams or 1) and not options.get("do_sample"):
         raise ValueError(f"num_return_sequences={returned} is more than num_beams={beams or 1}; raise num_beams.")
     positions = getattr(target.config.get_text_config(), "max_position_embeddings", None)
-    if positions is not None and input_ids.shape[1] + (new or 1) > positions:
+    longest = input_ids.shape[1] + new if new else max(options.get("max_length") or 0, input_ids.shape[1] + 1)
+    if positions is not None and longest > positions:
         raise ValueError(
-            f"the prompt has {input_ids.shape[1]} tokens and {new or 1} are to follow, but {type(target).__name__} has "
+            f"the prompt has {input_ids.shape[1]} tokens and may grow to {longest}, but {type(target).__name__} has "
             f"{positions} positions; shorten the prompt or lower max_new_tokens."
         )
 

@@ -11,11 +11,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers import (
+    EosTokenCriteria,
+    GenerationConfig,
+    GenerationMixin,
+    MaxLengthCriteria,
+    MaxTimeCriteria,
+    PreTrainedModel,
+)
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from .beam import fill_value
 from .decoders import check_request
 from .drafts import Draft, ModelDraft
+from .greedy import pad_value
 from .scorer import refuse_unservable
 from .source import Speculative
 from .stats import Stats
@@ -78,11 +87,24 @@ class SpeculativeLM(GenerationMixin):
             config: GenerationConfig | None = options.get("generation_config")
             check_request(self.target, prompts, {**(config.to_diff_dict() if config else {}), **options})
         try:
-            return _GENERATION.generate(self, inputs, **{**options, "use_cache": False})
+            result = _GENERATION.generate(self, inputs, **{**options, "use_cache": False})
         finally:
             if self._source is not None:
                 self.stats = self._source.finish()
             self._source = None
+        assert self.stats is not None
+        self.stats.new_tokens = self._count(result if isinstance(result, Tensor) else result.sequences)
+        return result
+
+    def _count(self, sequences: Tensor) -> int:
+        """How many tokens were generated in full `sequences`, the EOS that ends one included, its padding not."""
+        count = 0
+        for row in sequences[:, self._prompt_length :].tolist():
+            length = next((i + 1 for i, token in enumerate(row) if token in self._stops), len(row))
+            while length and row[length - 1] == self._filler:
+                length -= 1
+            count += length
+        return count
 
     def _sample(self, input_ids: Tensor, **kwargs: Any) -> Any:
         return _GENERATION._sample(self, input_ids, **self._prepared(input_ids, **kwargs))
@@ -100,6 +122,11 @@ class SpeculativeLM(GenerationMixin):
         self._stops = set() if eos is None else set(eos.tolist())
         # a finished row is padded and its logits are thrown away, unless they are part of the output
         self._skips = config.num_beams == 1 and not (config.output_scores or config.output_logits)
+        # padding stands after an EOS, or where a criterion of the user's ended a sequence without one
+        usual = (MaxLengthCriteria, MaxTimeCriteria, EosTokenCriteria)
+        by_user = any(not isinstance(criterion, usual) for criterion in kwargs["stopping_criteria"])
+        filler = fill_value(config) if config.num_beams > 1 else pad_value(config)
+        self._filler = filler if by_user and filler not in self._stops else None
         self._prompt_length = prompts.shape[1]
         self._source = Speculative(self.target, self.draft, self.num_assistant_tokens)
         self._source.start(

@@ -56,7 +56,7 @@ def token_search(
     sequences, nodes = input_ids, [ROOT] * batch
     unfinished = torch.ones(batch, dtype=torch.long, device=input_ids.device)
     generated: list[list[int]] = [[] for _ in range(batch)]
-    pad = 0 if config._pad_token_tensor is None else int(config._pad_token_tensor)
+    pad = pad_value(config)
     while True:
         alive = unfinished.bool().tolist()
         logits = source.logits([[node] if going else [] for node, going in zip(nodes, alive, strict=True)])
@@ -73,9 +73,6 @@ def token_search(
             return Found(generated, scores)
 
 
-def fill_value(config: GenerationConfig) -> int:
-    """What fills up finished rows: the pad token; a pad id of 0 or None falls through to EOS, as in transformers."""
-    eos = config._eos_token_tensor
-    pad = config._pad_token_tensor
-    filler = int(pad) if pad is not None else 0
-    return filler or (int(eos[0]) if eos is not None else 0)
+def pad_value(config: GenerationConfig) -> int:
+    """What fills up the rows of finished sequences."""
+    return 0 if config._pad_token_tensor is None else int(config._pad_token_tensor)

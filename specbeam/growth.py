@@ -25,6 +25,7 @@ def grow(
     budget: int,
     max_depth: int,
     stop_tokens: Collection[int],
+    vocabulary: int,
 ) -> list[list[int]]:
     """Choose up to `budget` unscored nodes a prompt to verify along with the missing ones of `running`.
 
@@ -33,6 +34,7 @@ def grow(
         num_beams: how many of a level's candidates the search will keep.
         max_depth: the deepest node that the search can ask for.
         stop_tokens: end-of-sequence ids; nothing is asked after them, so they are not proposed.
+        vocabulary: how many logits the target gives; a draft with a padded vocabulary may propose ids beyond.
 
     Returns:
         The chosen nodes a prompt, parents before children, the missing running nodes not included.
@@ -45,9 +47,10 @@ def grow(
         unscored = [[n for n in nodes if tree.logits(n) is None] for tree, nodes in zip(trees, frontier, strict=True)]
         proposals = draft.expand(trees, unscored)
         for b, tree in enumerate(trees):
-            candidates = _candidates(tree, frontier[b], dict(zip(unscored[b], proposals[b], strict=True)), width)
+            candidates = _candidates(tree, frontier[b], dict(zip(unscored[b], proposals[b], strict=True)))
             frontier[b] = []
-            kept = [c for c in heapq.nlargest(width, candidates) if c[2] not in stop_tokens]
+            best = heapq.nlargest(width, candidates)
+            kept = [c for c in best if c[2] not in stop_tokens and 0 <= c[2] < vocabulary]
             for rank, (score, parent, token) in enumerate(kept):
                 if tree.depths[parent] >= max_depth:
                     break
@@ -63,9 +66,7 @@ def grow(
     return [_choose(tree, ranks, budget) for tree, ranks in zip(trees, ranked, strict=True)]
 
 
-def _candidates(
-    tree: TokenTree, nodes: list[int], proposals: dict[int, list], width: int
-) -> list[tuple[float, int, int]]:
+def _candidates(tree: TokenTree, nodes: list[int], proposals: dict[int, list]) -> list[tuple[float, int, int]]:
     """(score, parent, token) of what may follow `nodes`, by the target where it has spoken."""
     found = []
     for node in nodes:

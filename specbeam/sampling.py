@@ -36,7 +36,11 @@ def accept_or_replace(
 
 
 def draft_distribution(proposals: Sequence[Proposal], vocabulary: int, device: torch.device) -> Tensor | None:
-    """The draft's q over the vocabulary, from which its token is drawn: its proposals, normalised; None without any."""
+    """The draft's q over the vocabulary, from which its token is drawn: its proposals, normalised; None without any.
+
+    Proposals that the target has no logit for are left out.
+    """
+    proposals = [proposal for proposal in proposals if 0 <= proposal.token < vocabulary]
     if not proposals:
         return None
     tokens = torch.tensor([proposal.token for proposal in proposals], device=device)

@@ -54,8 +54,6 @@ class Autoregressive:
         masks = attention_mask.bool()
         self.trees = [TokenTree(ids[mask].tolist()) for ids, mask in zip(input_ids, masks, strict=True)]
         self._recorders = [Recorder() for _ in self.trees]
-        self._verified = [{ROOT: 0} for _ in self.trees]
-        self._drafted: list[dict[int, int]] = [{} for _ in self.trees]
         self._since_pass = 0
         rows = self.scorer.start(self.trees, input_ids, attention_mask)
         self._start_draft(input_ids, attention_mask)
@@ -103,7 +101,7 @@ class Autoregressive:
         self._since_pass += 1
 
     def finish(self) -> Stats:
-        """Close the books; the source can be started again."""
+        """Close the books on this decode."""
         self._close_pass()
         self.stats.decode_s = time.perf_counter() - self._began
         self.stats.target_passes = self.scorer.passes
@@ -114,13 +112,14 @@ class Autoregressive:
     def traces(self) -> list[Trace]:
         """What happened, a trace a prompt, in plain data."""
         found = []
-        for b, (tree, recorder) in enumerate(zip(self.trees, self._recorders, strict=True)):
+        for tree, recorder in zip(self.trees, self._recorders, strict=True):
             columns = zip(tree.tokens, tree.parents, tree.depths, tree.scores, strict=True)
             nodes = [TraceNode(*column) for column in columns]
-            for node, number in self._verified[b].items():
-                nodes[node].verified = number
-            for node, number in self._drafted[b].items():
-                nodes[node].drafted = number
+            for number, one in enumerate(recorder.rounds):
+                for node in one.asked:
+                    nodes[node].verified = number
+                for node in one.drafted:
+                    nodes[node].verified = nodes[node].drafted = number
             for step, running in enumerate(recorder.steps):
                 for node in running:
                     nodes[node].asked = step
@@ -143,6 +142,7 @@ class Autoregressive:
     def _forward(
         self, running: list[list[int]], missing: list[list[int]], drafted: list[list[int]], began: float
     ) -> None:
+        self.draft.compact(running)
         drawn = time.perf_counter()
         self.scorer.compact(running)
         nodes = [sorted({*asked, *more}) for asked, more in zip(missing, drafted, strict=True)]
@@ -154,10 +154,7 @@ class Autoregressive:
         self.stats.drafted += sum(map(len, drafted))
         for b, (asked, more) in enumerate(zip(missing, drafted, strict=True)):
             if self._trace and (asked or more):
-                number = len(self._recorders[b].rounds)
                 self._recorders[b].rounds.append(TraceRound(asked, more, self.stats.steps, drawn - began, done - drawn))
-                self._verified[b].update(dict.fromkeys(nodes[b], number))
-                self._drafted[b].update(dict.fromkeys(more, number))
 
     def _record(self, rows: Tensor, nodes: list[list[int]]) -> None:
         """Put the target's answers into the trees; rows as `TreeScorer.score` returns them."""
@@ -208,7 +205,8 @@ class Speculative(Autoregressive):
         super().__init__(target, trace)
         if num_assistant_tokens is not None and num_assistant_tokens < 0:
             raise ValueError(f"num_assistant_tokens must not be negative, got {num_assistant_tokens}.")
-        self.draft, self._budget = draft, num_assistant_tokens
+        self._budget = num_assistant_tokens
+        self.draft = NoDraft() if num_assistant_tokens == 0 else draft
 
     def _start_draft(self, input_ids: Tensor, attention_mask: Tensor) -> None:
         self._draft_passes = self.draft.passes
@@ -216,11 +214,8 @@ class Speculative(Autoregressive):
 
     def _grow(self, running: list[list[int]]) -> list[list[int]]:
         budget = default_budget(self.num_beams) if self._budget is None else self._budget
-        if budget == 0:
-            return [[] for _ in running]
         for b, nodes in enumerate(running):
             self.draft.follow(b, nodes)
-        self.draft.compact(running)
         return grow(
             self.trees,
             running,
@@ -229,6 +224,7 @@ class Speculative(Autoregressive):
             budget=budget,
             max_depth=self.max_depth,
             stop_tokens=self.stop_tokens,
+            vocabulary=self.vocabulary,
         )
 
     def verify(self, standing: list[list[int]], chains: list[list[int]], began: float) -> None:

@@ -83,7 +83,7 @@ class Trace:
 
 @dataclass
 class Recorder:
-    """Collects a prompt's `Trace` while a source works; nodes are read off the tree at the end."""
+    """Collects a prompt's `Trace` while a source works; the nodes are read off the tree at the end."""
 
     rounds: list[TraceRound] = field(default_factory=list)
     steps: list[list[int]] = field(default_factory=list)

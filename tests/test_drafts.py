@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -101,3 +102,43 @@ def test_options_of_drafts_that_make_no_sense_are_refused() -> None:
             make()
     with pytest.raises(NotImplementedError, match="propose"):
         sb.Draft().propose(TokenTree([1]), ROOT)
+
+
+class Beyond(sb.Draft):
+    """Proposes ids that the target has no logit for, as a draft with a padded vocabulary may."""
+
+    def propose(self, tree: TokenTree, node: int) -> list[sb.Proposal]:
+        return [sb.Proposal(10_000, -0.1), sb.Proposal(-1, -0.2), sb.Proposal(3, -0.3)]
+
+
+@pytest.mark.parametrize("options", [{}, {"do_sample": True}])
+def test_tokens_that_the_target_does_not_have_are_never_verified(options: dict[str, Any]) -> None:
+    target = hash_lm(24, 2)
+    inputs = {"input_ids": torch.tensor([[1, 2, 3]])}
+    decoded = sb.speculative(fake_pair(target, Beyond()), inputs, max_new_tokens=6, **options)
+    assert all(0 <= token < 24 for token in decoded.sequences[0])
+    if not options:
+        assert decoded.sequences == sb.greedy(fake_pair(target), inputs, max_new_tokens=6).sequences
+
+
+def test_a_draft_model_is_not_run_for_a_budget_of_zero() -> None:
+    target = hash_lm(24, 2)
+    pair = fake_pair(target, sb.ModelDraft(hash_lm(24, 3)))
+    decoded = sb.speculative(pair, {"input_ids": torch.tensor([[1, 2]])}, max_new_tokens=4, num_assistant_tokens=0)
+    assert decoded.stats.draft_passes == 0
+
+
+def test_a_draft_model_keeps_the_slots_of_a_prompt_that_waits_for_the_others() -> None:
+    target = hash_lm(24, 5)
+    draft = sb.ModelDraft(hash_lm(24, 6))
+    inputs = {"input_ids": torch.tensor([[1, 2], [3, 4], [5, 6]])}
+    dropped = []
+    plain = draft._scorer.compact
+
+    def watch(running: list[list[int]]) -> None:
+        dropped.append(any(not nodes for nodes in running))
+        plain(running)
+
+    draft._scorer.compact = watch  # type: ignore[method-assign]
+    sb.speculative(fake_pair(target, draft), inputs, max_new_tokens=40, num_assistant_tokens=12)
+    assert dropped and not any(dropped)

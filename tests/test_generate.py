@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from fakes import Oracle, hash_lm
+from fakes import Oracle, fake_pair, hash_lm
 from transformers import MaxTimeCriteria, StoppingCriteria, StoppingCriteriaList
 
 import specbeam as sb
@@ -100,3 +100,22 @@ def test_a_forward_pass_outside_generate_is_refused_and_the_rest_of_the_target_i
     assert lm.device == target.device
     with pytest.raises(ValueError, match="generate"):
         lm(IDS)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"num_beams": 3, "num_return_sequences": 2}, {"eos_token_id": 5, "pad_token_id": 5}]
+)
+def test_the_statistics_count_the_returned_tokens(options: dict[str, Any]) -> None:
+    target = hash_lm(30, 3, [1, 2], 0)
+    lm = sb.SpeculativeLM(target, sb.RecallDraft())
+    lm.generate(input_ids=IDS, attention_mask=MASK, max_new_tokens=10, do_sample=False, **options)
+    method = sb.beam if "num_beams" in options else sb.greedy
+    decoded = method(fake_pair(target), {"input_ids": IDS, "attention_mask": MASK}, max_new_tokens=10, **options)
+    assert lm.stats is not None and lm.stats.new_tokens == decoded.stats.new_tokens == sum(map(len, decoded.sequences))
+    assert lm.stats.tokens_per_second > 0
+
+
+def test_a_max_length_beyond_the_models_positions_is_refused() -> None:
+    lm = sb.SpeculativeLM(hash_lm(), sb.NoDraft())
+    with pytest.raises(ValueError, match="positions"):
+        lm.generate(input_ids=IDS, attention_mask=MASK, max_length=5000)
