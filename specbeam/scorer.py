@@ -65,6 +65,11 @@ class SlotLayer(DynamicLayer):
         self.used = start + kept
         self._view()
 
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows of the batch, in this order; a row may come more than once."""
+        self._buffers = [buffer[rows.to(buffer.device)] for buffer in self._buffers]
+        self._view()
+
 
 class TreeScorer:
     """Scores nodes of one or several token trees, one tree a prompt, with a causal LM.
