@@ -36,6 +36,7 @@ class Draft:
     """The protocol of a draft, and its defaults. A subclass needs `propose`; the rest is there to be overridden."""
 
     passes = 0
+    state_layers: tuple[int, ...] = ()  # which of the target's hidden states this draft reads; 0 is the embedding
 
     def start(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor) -> None:
         """A decode begins, with one tree a prompt; forget the last one."""
@@ -45,6 +46,13 @@ class Draft:
 
     def observe(self, b: int, nodes: list[int]) -> None:
         """The target has just scored `nodes` of prompt `b`: their `tree.verdicts` are known."""
+
+    def read_states(self, states: Tensor, nodes: list[list[int]] | None) -> None:
+        """The target's hidden states after the layers `state_layers`, before `observe`.
+
+        Right after `start` of the prompts, with `nodes` None: (batch, prompt length, layers, hidden size). Later of
+        the nodes that a pass scored, prompt after prompt: (number of nodes, layers, hidden size).
+        """
 
     def expand(self, trees: list[TokenTree], nodes: list[list[int]]) -> list[list[list[Proposal]]]:
         """Proposals for each node of each prompt, all at once for drafts that gain from a batch."""
@@ -242,9 +250,20 @@ class UnionDraft(Draft):
     def passes(self) -> int:  # type: ignore[override]
         return sum(draft.passes for draft in self.drafts)
 
+    @property
+    def state_layers(self) -> tuple[int, ...]:  # type: ignore[override]
+        return tuple(sorted({layer for draft in self.drafts for layer in draft.state_layers}))
+
     def start(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor) -> None:
         for draft in self.drafts:
             draft.start(trees, input_ids, attention_mask)
+
+    def read_states(self, states: Tensor, nodes: list[list[int]] | None) -> None:
+        layers = self.state_layers
+        for draft in self.drafts:
+            if draft.state_layers:
+                wanted = [layers.index(layer) for layer in draft.state_layers]
+                draft.read_states(states[..., wanted, :], nodes)
 
     def follow(self, b: int, running: list[int]) -> None:
         for draft in self.drafts:

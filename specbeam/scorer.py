@@ -76,14 +76,19 @@ class TreeScorer:
 
     Args:
         model: any causal LM of transformers whose attention takes a 4-D mask.
+        state_layers: hidden states to keep of every pass, in `states`; 0 is the embedding.
 
     Raises:
         ValueError: for models that a tree cannot serve (encoder-decoder, recurrent, ALiBi, flash attention).
     """
 
-    def __init__(self, model: PreTrainedModel):
+    def __init__(self, model: PreTrainedModel, state_layers: tuple[int, ...] = ()):
         refuse_unservable(model)
-        self.model = model
+        self.model, self.state_layers = model, state_layers
+        self._reset()
+
+    def _reset(self) -> None:
+        self.states: Tensor | None = None  # of the last pass: (batch, rows, layers, hidden size)
         self.passes = 0
         self.tokens = 0
         self.peak_slots = 0
@@ -106,7 +111,7 @@ class TreeScorer:
         causal = np.tril(np.ones((self._prompt, self._prompt), dtype=bool))
         own = np.eye(self._prompt, dtype=bool)  # a padding row must see something, or softmax is 0 / 0
         seen = (causal & self._prompt_seen[:, None]) | own
-        mask = self._mask(seen, self._positions) if _windows(self.model) else attention_mask
+        mask = self._prompt_mask(seen, attention_mask)
         options = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(self.model.forward).parameters else {}
         return self._forward(input_ids, mask, self._positions, **options)[:, -1]
 
@@ -175,6 +180,10 @@ class TreeScorer:
             roomy[:, : self._used, : self._used] = self._seen[:, : self._used, : self._used]
             self._seen = roomy
 
+    def _prompt_mask(self, seen: np.ndarray, attention_mask: Tensor) -> Any:
+        """The model makes its own from the plain mask, unless a window has to follow positions instead of slots."""
+        return self._mask(seen, self._positions) if _windows(self.model) else attention_mask
+
     def _mask(self, seen: np.ndarray, positions: np.ndarray) -> Tensor | dict[str, Tensor]:
         """Additive mask (batch, 1, nodes, slots) from `seen` (batch, nodes, slots); one a layer type if they differ."""
         windows = _windows(self.model)
@@ -200,12 +209,18 @@ class TreeScorer:
             past_key_values=self._cache,
             use_cache=True,
             return_dict=True,
+            **({"output_hidden_states": True} if self.state_layers else {}),
             **options,
         )
+        if self.state_layers:
+            self.states = torch.stack([output.hidden_states[layer] for layer in self.state_layers], 2)
+        self._count(input_ids)
+        return output.logits
+
+    def _count(self, input_ids: Tensor) -> None:
         self.passes += 1
         self.tokens += input_ids.numel()
         self.peak_slots = max(self.peak_slots, input_ids.shape[0] * (self._prompt + self._used))
-        return output.logits
 
 
 def _layer_types(model: PreTrainedModel) -> list[str]:

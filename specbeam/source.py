@@ -35,7 +35,7 @@ class Autoregressive:
     draft: Draft = NoDraft()
 
     def __init__(self, target: PreTrainedModel, trace: bool = False):
-        self.scorer = TreeScorer(target)
+        self.scorer = TreeScorer(target, self.draft.state_layers)
         self.stats = Stats()
         self._trace = trace
 
@@ -147,6 +147,9 @@ class Autoregressive:
         self.scorer.compact(running)
         nodes = [sorted({*asked, *more}) for asked, more in zip(missing, drafted, strict=True)]
         rows = self.scorer.score(nodes)
+        if self.scorer.states is not None:
+            states = [states[: len(asked)] for states, asked in zip(self.scorer.states, nodes, strict=True)]
+            self.draft.read_states(torch.cat(states), nodes)
         self._record(rows, nodes)
         done = time.perf_counter()
         self.stats.draft_s += drawn - began
@@ -202,15 +205,17 @@ class Speculative(Autoregressive):
         num_assistant_tokens: int | None = None,
         trace: bool = False,
     ):
-        super().__init__(target, trace)
         if num_assistant_tokens is not None and num_assistant_tokens < 0:
             raise ValueError(f"num_assistant_tokens must not be negative, got {num_assistant_tokens}.")
         self._budget = num_assistant_tokens
         self.draft = NoDraft() if num_assistant_tokens == 0 else draft
+        super().__init__(target, trace)
 
     def _start_draft(self, input_ids: Tensor, attention_mask: Tensor) -> None:
         self._draft_passes = self.draft.passes
         self.draft.start(self.trees, input_ids, attention_mask)
+        if self.scorer.states is not None:
+            self.draft.read_states(self.scorer.states, None)
 
     def _grow(self, running: list[list[int]]) -> list[list[int]]:
         budget = default_budget(self.num_beams) if self._budget is None else self._budget

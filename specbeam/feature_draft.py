@@ -1,0 +1,150 @@
+"""FeatureDraft: guesses from the target's own hidden states, with a trained `FeatureModel`.
+
+Where the target has scored a node's parent, the model sees what the target was thinking there. Further down it goes on
+from its own outputs, level by level. Those guesses are forgotten with the next round, and the running sequences are
+read again with the target's states, so an error lasts one round at most.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers.cache_utils import Cache
+
+from .attention import grouped_attention
+from .drafts import Draft, Proposal
+from .feature_model import FeatureModel
+from .scorer import SlotLayer, TreeScorer
+from .tree import ROOT, TokenTree
+
+
+class FeatureDraft(Draft):
+    """Proposes what a trained feature model finds likely.
+
+    Args:
+        model: the feature model, trained for the target that it is used with.
+        width: proposals a node.
+    """
+
+    def __init__(self, model: FeatureModel, width: int = 8):
+        if width < 1:
+            raise ValueError(f"width must be at least 1, got {width}.")
+        self.model, self.width = model, width
+        self.state_layers = model.config.layers
+        self._scorer = _FeatureScorer(model)
+
+    def start(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor) -> None:
+        self._trees, self._prompts = trees, (input_ids, attention_mask)
+        self._known: list[dict[int, Tensor]] = [{} for _ in trees]  # the fused state where the target has scored
+        self._final: list[set[int]] = [set() for _ in trees]  # read with the target's state before them
+        self._guessed: list[dict[int, tuple[Tensor, list[Proposal]]]] = [{} for _ in trees]
+
+    @torch.inference_mode()
+    def read_states(self, states: Tensor, nodes: list[list[int]] | None) -> None:
+        fused = self.model.fused(states)
+        if nodes is None:
+            self._scorer.start_with(self._trees, *self._prompts, fused)
+            self.passes += 1
+            for b, rows in enumerate(fused):
+                self._known[b][ROOT] = rows[-1]
+            return
+        rows = iter(fused)
+        for b, scored in enumerate(nodes):
+            self._known[b].update((node, next(rows)) for node in scored)
+
+    def follow(self, b: int, running: list[int]) -> None:
+        self._guessed[b] = {}
+
+    @torch.inference_mode()
+    def expand(self, trees: list[TokenTree], nodes: list[list[int]]) -> list[list[list[Proposal]]]:
+        unread = [self._unread(b, tree, asked) for b, (tree, asked) in enumerate(zip(trees, nodes, strict=True))]
+        while any(unread):
+            # a node whose parent is a guess waits for its parent's output
+            wave = [
+                [n for n in left if tree.parents[n] in self._known[b] or tree.parents[n] in self._guessed[b]]
+                for b, (tree, left) in enumerate(zip(trees, unread, strict=True))
+            ]
+            self._read(trees, wave)
+            unread = [[n for n in left if n not in self._guessed[b]] for b, left in enumerate(unread)]
+        return [[self._guessed[b][node][1] for node in asked] for b, asked in enumerate(nodes)]
+
+    def compact(self, running: list[list[int]]) -> None:
+        self._scorer.compact(running)
+
+    def _unread(self, b: int, tree: TokenTree, nodes: list[int]) -> list[int]:
+        """The asked nodes and what they stand on, as far as it has not been read as well as it can be."""
+        unread: set[int] = set()
+        for node in nodes:
+            while node != ROOT and node not in unread and node not in self._guessed[b]:
+                if node in self._final[b] and node not in nodes:
+                    break
+                unread.add(node)
+                node = tree.parents[node]
+        return sorted(unread)
+
+    def _read(self, trees: list[TokenTree], wave: list[list[int]]) -> None:
+        before = []
+        for b, (tree, asked) in enumerate(zip(trees, wave, strict=True)):
+            known, guessed = self._known[b], self._guessed[b]
+            for node in asked:
+                parent = tree.parents[node]
+                if parent in known:
+                    before.append(known[parent])
+                    self._final[b].add(node)
+                else:
+                    before.append(guessed[parent][0])
+        outputs = self._scorer.score_with(wave, torch.stack(before))
+        self.passes += 1
+        best = self.model.logits(outputs).float().log_softmax(-1).topk(min(self.width, len(self.model.kept)))
+        found = iter(zip(outputs, self.model.kept[best.indices].tolist(), best.values.tolist(), strict=True))
+        for b, asked in enumerate(wave):
+            for node in asked:
+                output, tokens, log_probs = next(found)
+                self._guessed[b][node] = output, list(map(Proposal, tokens, log_probs))
+
+
+class _FeatureScorer(TreeScorer):
+    """A `TreeScorer` that drives a feature model: the same slots and masks, with a state beside each token."""
+
+    def __init__(self, model: FeatureModel):
+        self.model: Any = model
+        self.state_layers = ()
+        self._reset()
+
+    def start_with(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor, fused: Tensor) -> None:
+        """Read the prompts; `fused` are the target's states at their tokens, (batch, prompt length, hidden size)."""
+        self._before = torch.cat([fused[:, :1], fused[:, :-1]], 1)
+        self.start(trees, input_ids, attention_mask)
+        # before a prompt's first token there is no state, so nobody shall look at it
+        first = self._prompt_seen.argmax(1)
+        self._prompt_seen[np.arange(len(first)), first] = False
+
+    def score_with(self, nodes: list[list[int]], before: Tensor) -> Tensor:
+        """The model's outputs at `nodes`, prompt after prompt, from the states before them, (nodes, hidden size)."""
+        counts = [len(asked) for asked in nodes]
+        width = max(counts)
+        self._before = torch.stack([F.pad(rows, (0, 0, 0, width - len(rows))) for rows in before.split(counts)])
+        return self.score(nodes)
+
+    def _prompt_mask(self, seen: np.ndarray, attention_mask: Tensor) -> Tensor:
+        return self._mask(seen, self._positions)
+
+    def _mask(self, seen: np.ndarray, positions: np.ndarray) -> Tensor:
+        allowed = torch.from_numpy(seen)[:, None].to(self._before.device)
+        lowest = torch.finfo(self._before.dtype).min
+        return self._before.new_zeros(allowed.shape).masked_fill_(~allowed, lowest)
+
+    def _forward(self, input_ids: Tensor, mask: Any, positions: np.ndarray, **options: Any) -> Tensor:
+        """The model's outputs, shape (batch, rows, hidden size), in place of a causal LM's logits."""
+        model, device = self.model, self._before.device
+        inputs = model.joined(self._before, input_ids.to(device))
+        places = torch.from_numpy(np.ascontiguousarray(positions)).to(device)
+        query, key, value = model.project(inputs, places)
+        key, value = self._cache.update(key, value, 0)
+        attended, _ = grouped_attention(None, query, key, value, mask)
+        self._count(input_ids)
+        return model.finish(inputs, attended.transpose(1, 2))
