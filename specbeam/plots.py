@@ -14,10 +14,22 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .plot_speed import speed_by_beams, steps_per_pass, time_split
 from .plot_style import BLUE, COLOURS, GREY, HATCHES, MARKERS, ShownFigure, counted, single_axes
 from .plot_traces import beam_tree, draft_strip, tree_mask
 
-__all__ = ["accepted_histogram", "beam_tree", "budget_sweep", "draft_strip", "four_methods", "pass_cost", "tree_mask"]
+__all__ = [
+    "accepted_histogram",
+    "beam_tree",
+    "budget_sweep",
+    "draft_strip",
+    "four_methods",
+    "pass_cost",
+    "speed_by_beams",
+    "steps_per_pass",
+    "time_split",
+    "tree_mask",
+]
 
 
 def pass_cost(nodes: list[int], seconds: list[list[float]]) -> Figure:
