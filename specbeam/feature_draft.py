@@ -22,6 +22,9 @@ from .scorer import SlotLayer, TreeScorer
 from .tree import ROOT, TokenTree
 
 
+Reading = tuple[Tensor, list[Proposal]]  # the model's output at a node, and the likeliest tokens after it
+
+
 class FeatureDraft(Draft):
     """Proposes what a trained feature model finds likely.
 
@@ -41,23 +44,26 @@ class FeatureDraft(Draft):
         self._trees, self._prompts = trees, (input_ids, attention_mask)
         self._known: list[dict[int, Tensor]] = [{} for _ in trees]  # the fused state where the target has scored
         self._final: list[set[int]] = [set() for _ in trees]  # read with the target's state before them
-        self._guessed: list[dict[int, tuple[Tensor, list[Proposal]]]] = [{} for _ in trees]
+        # the output at a node and what it proposes, of this round; the root's stays
+        self._guessed: list[dict[int, Reading]] = [{} for _ in trees]
+        self._roots: dict[int, Reading] = {}
 
     @torch.inference_mode()
     def read_states(self, states: Tensor, nodes: list[list[int]] | None) -> None:
         fused = self.model.fused(states)
         if nodes is None:
-            self._scorer.start_with(self._trees, *self._prompts, fused)
+            outputs = self._scorer.start_with(self._trees, *self._prompts, fused)
             self.passes += 1
-            for b, rows in enumerate(fused):
-                self._known[b][ROOT] = rows[-1]
+            for b, read in enumerate(self._readings(outputs)):
+                self._known[b][ROOT] = fused[b, -1]
+                self._roots[b] = self._guessed[b][ROOT] = read
             return
         rows = iter(fused)
         for b, scored in enumerate(nodes):
             self._known[b].update((node, next(rows)) for node in scored)
 
     def follow(self, b: int, running: list[int]) -> None:
-        self._guessed[b] = {}
+        self._guessed[b] = {ROOT: self._roots[b]}
 
     @torch.inference_mode()
     def expand(self, trees: list[TokenTree], nodes: list[list[int]]) -> list[list[list[Proposal]]]:
@@ -79,7 +85,7 @@ class FeatureDraft(Draft):
         """The asked nodes and what they stand on, as far as it has not been read as well as it can be."""
         unread: set[int] = set()
         for node in nodes:
-            while node != ROOT and node not in unread and node not in self._guessed[b]:
+            while node not in unread and node not in self._guessed[b]:
                 if node in self._final[b] and node not in nodes:
                     break
                 unread.add(node)
@@ -97,14 +103,16 @@ class FeatureDraft(Draft):
                     self._final[b].add(node)
                 else:
                     before.append(guessed[parent][0])
-        outputs = self._scorer.score_with(wave, torch.stack(before))
+        readings = iter(self._readings(self._scorer.score_with(wave, torch.stack(before))))
         self.passes += 1
-        best = self.model.logits(outputs).float().log_softmax(-1).topk(min(self.width, len(self.model.kept)))
-        found = iter(zip(outputs, self.model.kept[best.indices].tolist(), best.values.tolist(), strict=True))
         for b, asked in enumerate(wave):
-            for node in asked:
-                output, tokens, log_probs = next(found)
-                self._guessed[b][node] = output, list(map(Proposal, tokens, log_probs))
+            self._guessed[b].update((node, next(readings)) for node in asked)
+
+    def _readings(self, outputs: Tensor) -> list[Reading]:
+        log_probs = self.model.logits(outputs).float().log_softmax(-1)
+        best = log_probs.topk(min(self.width, log_probs.shape[-1]))
+        rows = zip(outputs, self.model.kept[best.indices].tolist(), best.values.tolist(), strict=True)
+        return [(output, list(map(Proposal, tokens, values))) for output, tokens, values in rows]
 
 
 class _FeatureScorer(TreeScorer):
@@ -115,13 +123,17 @@ class _FeatureScorer(TreeScorer):
         self.state_layers = ()
         self._reset()
 
-    def start_with(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor, fused: Tensor) -> None:
-        """Read the prompts; `fused` are the target's states at their tokens, (batch, prompt length, hidden size)."""
+    def start_with(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor, fused: Tensor) -> Tensor:
+        """Outputs at the ends of the prompts, (batch, hidden size).
+
+        `fused` are the target's states at all their tokens, shape (batch, prompt length, hidden size).
+        """
         self._before = torch.cat([fused[:, :1], fused[:, :-1]], 1)
-        self.start(trees, input_ids, attention_mask)
+        outputs = self.start(trees, input_ids, attention_mask)
         # before a prompt's first token there is no state, so nobody shall look at it
         first = self._prompt_seen.argmax(1)
         self._prompt_seen[np.arange(len(first)), first] = False
+        return outputs
 
     def score_with(self, nodes: list[list[int]], before: Tensor) -> Tensor:
         """The model's outputs at `nodes`, prompt after prompt, from the states before them, (nodes, hidden size)."""

@@ -192,7 +192,7 @@ def test_rows_and_record(tmp_path):
         for name in (PLAIN, PACKED, NO_DRAFT, ALL)
     ]
     made = bench_report.record(found, {"repeats": 2, "warmups": 1}, None, runs, default=ALL, prompt_sources=[])
-    loaded = RunRecord.load(made.save(tmp_path / "bench.json"))
+    loaded = bench_report.load_record(made.save(tmp_path / "bench.json"))
     assert list(loaded.metrics)[:4] == [
         f"{label}_all_{name}"
         for label in ("article_beam_4", "code_beam_4")  # the case that was measured in full comes first
@@ -204,6 +204,8 @@ def test_rows_and_record(tmp_path):
     assert loaded.metrics["rows"][3]["speedup"]["n"] == 2
     assert loaded.timings["article_beam_4_transformers_packed_s"] == {"median": 2.0, "min": 2.0, "max": 2.0, "n": 2}
     assert (loaded.repeats, loaded.warmups) == (2, 1)
+    with pytest.raises(ValueError, match="make one with `make bench`"):
+        bench_report.load_record(RunRecord("bench").save(tmp_path / "old.json"))
 
 
 def test_table_marks_what_is_equal_and_names_a_case_once():
