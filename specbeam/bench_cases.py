@@ -79,7 +79,7 @@ class Run:
     tokens: list[int]  # prompt excluded
     stats: Stats
     kv_slots: int | None  # positions held in the target's cache at the worst moment, all rows together, if known
-    prompt_tokens: int = 0  # forwarded for the prompt: once for ours, once a beam for transformers
+    prompt_tokens: int = 0  # forwarded by the prompt's own pass: once for ours, once a beam for transformers
     timed: bool = True  # whether `stats` says where the time went
 
 
@@ -108,9 +108,19 @@ def choose(names: Sequence[str] = (), most: Mapping[str, int] = PROMPTS, full: b
 
 
 def make_cases(
-    pair: Pair, planned: Sequence[Planned], article_tokens: int = ARTICLE_TOKENS
+    pair: Pair,
+    planned: Sequence[Planned],
+    article_tokens: int = ARTICLE_TOKENS,
+    *,
+    system: str | None = None,
+    debug: bool = False,
 ) -> tuple[list[Case], list[dict[str, Any]]]:
-    """The cases with their prompts, and where the prompts come from; articles are cut to so many tokens."""
+    """The cases with their prompts, and where the prompts come from.
+
+    Articles are cut to `article_tokens`; `system` and `debug` are those of `render_prompt`.
+
+    Raises ValueError where the sets have too few articles of that length, and as `render_prompt` does.
+    """
     tokenizer = pair.tokenizer
     counts = {kind: max((each.prompts for each in planned if each.kind == kind), default=0) for kind in PROMPTS}
 
@@ -123,7 +133,7 @@ def make_cases(
     }
     chosen["article"] = _articles(counts["article"], article_tokens, length)
     inputs = {
-        kind: [dict(render_prompt(tokenizer, text).to(pair.target.device)) for _, text in prompts]
+        kind: [dict(render_prompt(tokenizer, text, system, debug).to(pair.target.device)) for _, text in prompts]
         for kind, prompts in chosen.items()
     }
     described = [

@@ -10,6 +10,7 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -168,6 +169,14 @@ def record(
         {f"{label}_{_slug(name)}_s": seconds(repeats) for (label, name), repeats in runs.items()},
         pair,
     )
+
+
+def load_record(path: str | Path) -> RunRecord:
+    """A record that the benchmark left. Raises ValueError for a file that is missing, or something else."""
+    found = RunRecord.load(path)
+    if not {"rows", "default"} <= found.metrics.keys():
+        raise ValueError(f"{path} is no record of this version's benchmark: make one with `make bench`.")
+    return found
 
 
 def _split(runs: Repeats) -> dict[str, float | None]:

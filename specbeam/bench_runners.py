@@ -124,7 +124,7 @@ def _transformers(target: Any, max_new_tokens: int, **options: Any) -> Runner:
         # Counted on the cache itself: num_beams x (prompt + new tokens), but for the last token, which is never read.
         # Speculation crops its cache, so that its size at the end says nothing of the worst moment.
         slots = None if options else num_beams * output.past_key_values.get_seq_length()
-        return Run(taken, tokens, stats, slots, num_beams * width, timed=_synchronous(target))
+        return Run(taken, tokens, stats, slots, passes[0][0], timed=_synchronous(target))
 
     return run
 
