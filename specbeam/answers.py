@@ -107,9 +107,7 @@ def write(
     cache = Cache(layer_class_to_replicate=SlotLayer)
     same = bool((prompts == prompts[0]).all())
     read = prompts[:1] if same else prompts
-    output = model(
-        input_ids=read, past_key_values=cache, use_cache=True, output_hidden_states=True, logits_to_keep=1
-    )
+    output = model(input_ids=read, past_key_values=cache, use_cache=True, output_hidden_states=True, logits_to_keep=1)
     features[:, :width] = torch.stack([output.hidden_states[i] for i in layers], 2)
     logits = output.logits[:, -1]
     if same:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -65,14 +65,13 @@ def load_contenders(
     load: Callable[..., Pair] = partial(load_pair, dtype=dtype, device=device)
     main = load(target, draft=draft, packed=packed)
     plain = load(target, draft="none", packed=False) if _is_packed(main.target) else main
-    untrained = Pair(main.target, UnionDraft([RecallDraft(), NgramDraft()]), main.tokenizer, main.name, main.revisions)
+    untrained = replace(main, draft=UnionDraft([RecallDraft(), NgramDraft()]))
     ours, remarks = {UNTRAINED: untrained}, []
     if draft != "auto":
         ours[draft.rstrip("/").rpartition("/")[2]] = main
     else:
         try:
-            # a target of its own: a trained draft may be bound to the one it was loaded with
-            ours[TRAINED] = load(target, draft="trained", packed=packed)
+            ours[TRAINED] = replace(main, draft=load(target, draft="trained", packed=packed).draft)
         except ValueError as error:
             remarks.append(f"without the row {TRAINED!r}: {error}")
         if _parts(main.draft) == _parts(untrained.draft):

@@ -8,7 +8,6 @@ not run.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import random
@@ -21,11 +20,10 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from .feature_model import FeatureConfig, FeatureModel
+from .feature_model import FeatureModel
 
 DEPTHS = 4  # how many guesses in a row are trained
 DISCOUNT = 0.8  # what a depth further counts in the loss

@@ -13,14 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers.cache_utils import Cache
 
 from .attention import grouped_attention
 from .drafts import Draft, Proposal
 from .feature_model import FeatureModel
-from .scorer import SlotLayer, TreeScorer
+from .scorer import TreeScorer
 from .tree import ROOT, TokenTree
-
 
 Reading = tuple[Tensor, list[Proposal]]  # the model's output at a node, and the likeliest tokens after it
 

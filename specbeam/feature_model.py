@@ -33,7 +33,9 @@ class FeatureConfig:
     key_heads: int
     head_dim: int
     intermediate_size: int
-    layers: tuple[int, ...]  # hidden states of the target that are read; 0 is the embedding, the last what the head reads
+    layers: tuple[
+        int, ...
+    ]  # hidden states of the target that are read; 0 is the embedding, the last what the head reads
     rope_theta: float = 10000.0
     eps: float = 1e-5
 

@@ -9,9 +9,18 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection
+from typing import NamedTuple
 
 from .drafts import Draft
 from .tree import TokenTree
+
+
+class Ranking(NamedTuple):
+    """Nodes worth verifying, likeliest to be asked for first; any beginning of it is a tree."""
+
+    nodes: list[int]
+    levels: list[int]  # how many levels of guessing led to each
+
 
 DEPTH_COST = 0.25  # a level further down counts like this many times num_beams ranks further behind
 
@@ -26,8 +35,10 @@ def grow(
     max_depth: int,
     stop_tokens: Collection[int],
     vocabulary: int,
-) -> list[list[int]]:
-    """Choose up to `budget` unscored nodes a prompt to verify along with the missing ones of `running`.
+) -> list[Ranking]:
+    """Rank the unscored nodes that are worth verifying along with the missing ones of `running`.
+
+    The draft is asked level by level until `budget` nodes of each prompt are at hand.
 
     Args:
         running: a prompt's running sequences, as nodes; empty for a prompt that is finished.
@@ -37,7 +48,7 @@ def grow(
         vocabulary: how many logits the target gives; a draft with a padded vocabulary may propose ids beyond.
 
     Returns:
-        The chosen nodes a prompt, parents before children, the missing running nodes not included.
+        A ranking a prompt, the missing running nodes not included. It may be longer than `budget`.
     """
     width = 2 * num_beams + 2
     frontier = [list(dict.fromkeys(nodes)) for nodes in running]
@@ -63,7 +74,7 @@ def grow(
                 frontier[b].append(node)
             if frontier[b] and _enough(ranked[b], budget, DEPTH_COST * min(guesses[b][n] for n in frontier[b])):
                 frontier[b] = []
-    return [_choose(tree, ranks, budget) for tree, ranks in zip(trees, ranked, strict=True)]
+    return [_order(*columns) for columns in zip(trees, ranked, guesses, strict=True)]
 
 
 def _candidates(tree: TokenTree, nodes: list[int], proposals: dict[int, list]) -> list[tuple[float, int, int]]:
@@ -86,16 +97,14 @@ def _enough(ranked: list[tuple[float, int]], budget: int, next_cost: float) -> b
     return sum(cost <= next_cost for cost, _ in ranked) >= budget
 
 
-def _choose(tree: TokenTree, ranked: list[tuple[float, int]], budget: int) -> list[int]:
-    """The best `budget` nodes, each with the unscored ancestors that it needs."""
+def _order(tree: TokenTree, ranked: list[tuple[float, int]], guesses: dict[int, int]) -> Ranking:
+    """The candidates best first, each after the unscored ancestors that it needs."""
     open_nodes = {node for _, node in ranked}
-    chosen: set[int] = set()
+    order: dict[int, int] = {}
     for _, node in sorted(ranked):
         chain = []
-        while node in open_nodes and node not in chosen:
+        while node in open_nodes and node not in order:
             chain.append(node)
             node = tree.parents[node]
-        if len(chosen) + len(chain) > budget:
-            break
-        chosen.update(chain)
-    return sorted(chosen)
+        order.update((node, guesses[node]) for node in reversed(chain))
+    return Ranking(list(order), list(order.values()))

@@ -109,6 +109,7 @@ def steps_per_pass(rows: Rows, default: str = "all") -> Figure:
         where = [place - 0.13 * offset for place, _ in points]
         axes.plot(where, [steps for _, steps in points], label=source, **{**style, "linestyle": "none"})
     labels = {row["case"]: _case(row).replace(", ", "\n") for row in rows}
+    axes.set_xlim(-0.9, len(cases) - 0.5)
     axes.set_xticks(range(len(cases)), [labels[case] for case in cases])
     axes.set_ylim(0)
     axes.set_ylabel("search steps a target pass")

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from .budget import Budget
+from .costs import cost_curve
 from .drafts import Draft, NoDraft
 from .growth import grow
 from .scorer import TreeScorer
@@ -74,6 +76,7 @@ class Autoregressive:
             list(dict.fromkeys(node for node in nodes if tree.logits(node) is None))
             for tree, nodes in zip(self.trees, running, strict=True)
         ]
+        self._step(running)
         if any(missing):
             self._close_pass()
             self._pass(running, [sorted(nodes) for nodes in missing])
@@ -126,17 +129,22 @@ class Autoregressive:
             found.append(Trace(nodes, recorder.rounds, recorder.steps))
         return found
 
+    def _step(self, running: list[list[int]]) -> None:
+        pass
+
     def _start_draft(self, input_ids: Tensor, attention_mask: Tensor) -> None:
         pass
 
-    def _grow(self, running: list[list[int]]) -> list[list[int]]:
+    def _grow(self, running: list[list[int]], rows: int) -> list[list[int]]:
+        """Nodes to verify in a pass that has to forward `rows` tokens anyway."""
         return [[] for _ in running]
 
     def _pass(self, running: list[list[int]], missing: list[list[int]]) -> None:
         """One pass of the target over the missing nodes and those that the draft grows under `running`."""
         began = time.perf_counter()
         # a prompt that lacks nothing needs no candidates yet
-        drafted = self._grow([nodes if lacks else [] for nodes, lacks in zip(running, missing, strict=True)])
+        growing = [nodes if lacks else [] for nodes, lacks in zip(running, missing, strict=True)]
+        drafted = self._grow(growing, max(map(len, missing)) * len(missing))
         self._forward(running, missing, drafted, began)
 
     def _forward(
@@ -194,7 +202,7 @@ class Speculative(Autoregressive):
     Args:
         target: the causal LM whose logits are asked for.
         draft: what proposes nodes.
-        num_assistant_tokens: most drafted nodes a pass and prompt; None takes `default_budget(num_beams)`.
+        num_assistant_tokens: most drafted nodes a pass and prompt; None chooses pass by pass (`budget.py`).
         trace: whether to keep what is needed for `traces()`.
     """
 
@@ -207,30 +215,49 @@ class Speculative(Autoregressive):
     ):
         if num_assistant_tokens is not None and num_assistant_tokens < 0:
             raise ValueError(f"num_assistant_tokens must not be negative, got {num_assistant_tokens}.")
-        self._budget = num_assistant_tokens
+        self._count = num_assistant_tokens or 0
+        self._costs = cost_curve(target) if num_assistant_tokens is None else None
+        self._budget: Budget | None = None
         self.draft = NoDraft() if num_assistant_tokens == 0 else draft
         super().__init__(target, trace)
 
     def _start_draft(self, input_ids: Tensor, attention_mask: Tensor) -> None:
+        self._budget = Budget(self._costs, self.num_beams) if self._costs else None
         self._draft_passes = self.draft.passes
         self.draft.start(self.trees, input_ids, attention_mask)
         if self.scorer.states is not None:
             self.draft.read_states(self.scorer.states, None)
 
-    def _grow(self, running: list[list[int]]) -> list[list[int]]:
-        budget = default_budget(self.num_beams) if self._budget is None else self._budget
+    def _step(self, running: list[list[int]]) -> None:
+        if self._budget is not None:
+            known = [
+                [tree.logits(n) is not None for n in nodes] for tree, nodes in zip(self.trees, running, strict=True)
+            ]
+            self._budget.stepped(running, known)
+
+    def _grow(self, running: list[list[int]], rows: int) -> list[list[int]]:
+        began = time.perf_counter()
+        count = self._count
+        if self._budget is not None:
+            self._budget.learn()
+            count = self._budget.choose(rows)
+        if not count:
+            return [[] for _ in running]
         for b, nodes in enumerate(running):
             self.draft.follow(b, nodes)
-        return grow(
+        rankings = grow(
             self.trees,
             running,
             self.draft,
             num_beams=self.num_beams,
-            budget=budget,
+            budget=count,
             max_depth=self.max_depth,
             stop_tokens=self.stop_tokens,
             vocabulary=self.vocabulary,
         )
+        if self._budget is not None:
+            self._budget.planned(rankings, time.perf_counter() - began)
+        return [ranking.nodes[:count] for ranking in rankings]
 
     def verify(self, standing: list[list[int]], chains: list[list[int]], began: float) -> None:
         """One pass over drafted `chains` of nodes, and the nodes that the prompts stand on where not scored yet.
@@ -255,8 +282,3 @@ class Speculative(Autoregressive):
     def finish(self) -> Stats:
         self.stats.draft_passes = self.draft.passes - self._draft_passes
         return super().finish()
-
-
-def default_budget(num_beams: int) -> int:
-    """Drafted nodes a pass where nothing is said: about what was fastest for SmolLM2-135M on a CPU."""
-    return 8 + 5 * num_beams // 2

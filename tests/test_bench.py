@@ -281,7 +281,8 @@ def test_the_parts_of_the_default_draft_are_compared(asked):
     assert asked.calls == [("auto", "auto"), ("none", False), ("trained", "auto"), ("none", "auto")]
     assert list(who.ours) == [UNTRAINED, TRAINED, ALL] and not who.remarks
     assert who.packed and who.default == ALL and who.assistant is not None
-    assert who.ours[ALL] is who.main and who.ours[UNTRAINED].target is who.main.target
+    assert who.ours[ALL] is who.main and isinstance(who.ours[TRAINED].draft, Trained)
+    assert all(pair.target is who.main.target for pair in who.ours.values())
 
 
 def test_without_a_trained_draft_equal_rows_are_left_out(asked):

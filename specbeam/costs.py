@@ -1,0 +1,129 @@
+"""What a target pass costs, by the number of tokens in it: measured once on this machine, then remembered.
+
+A tree may be as large as a pass over it is cheap, and that differs: on a GPU a hundred tokens cost what one does, on
+a CPU with packed weights sixteen cost half as much again. So it is measured: about a second for a small model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+import weakref
+from bisect import bisect_left
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from .embedded import cache_folder
+from .scorer import TreeScorer
+from .tree import ROOT, TokenTree
+
+NODES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+CONTEXT = 256  # tokens before the tree; the cost of a few rows hardly depends on it
+REPEATS = 4
+SMALLEST = 20_000_000  # parameters; a smaller model's pass is all overhead, and no measurement finds a slope
+_known: weakref.WeakKeyDictionary[PreTrainedModel, CostCurve] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class CostCurve:
+    """Seconds of a pass over `nodes` tokens, never falling; between the measured points a straight line."""
+
+    nodes: tuple[int, ...]
+    seconds: tuple[float, ...]
+
+    def __post_init__(self):
+        rising = list(self.nodes) == sorted(set(self.nodes)) and list(self.seconds) == sorted(self.seconds)
+        if len(self.nodes) < 2 or len(self.nodes) != len(self.seconds) or not rising or self.seconds[0] <= 0:
+            raise ValueError(
+                f"a cost curve needs at least two points with rising nodes and positive seconds that do not fall, "
+                f"got nodes={self.nodes} and seconds={self.seconds}."
+            )
+
+    def __call__(self, nodes: int) -> float:
+        """Seconds of a pass over `nodes` tokens; beyond the last point the last slope goes on."""
+        right = min(max(bisect_left(self.nodes, nodes), 1), len(self.nodes) - 1)
+        x0, x1 = self.nodes[right - 1 : right + 1]
+        y0, y1 = self.seconds[right - 1 : right + 1]
+        return max(y0 + (y1 - y0) * (nodes - x0) / (x1 - x0), self.seconds[0])
+
+
+# a token more costs 3 % of a pass over one: between a CPU and a GPU
+TYPICAL = CostCurve((1, 64), (1.0, 2.9))
+
+
+def cost_curve(model: PreTrainedModel) -> CostCurve:
+    """The curve of `model` as it is loaded here: measured at the first call, from then on out of the cache.
+
+    The cache is a file for each model, dtype, device, number of threads and version of torch, in `cache_folder()`. A
+    model of less than `SMALLEST` parameters gets `TYPICAL`.
+    """
+    if model not in _known:
+        if sum(p.numel() for p in model.parameters()) < SMALLEST:
+            _known[model] = TYPICAL
+        else:
+            path = cache_folder() / "costs" / f"{_key(model)}.json"
+            found = _read(path)
+            if found is None:
+                found = measure_costs(model)
+                _write(path, found)
+            _known[model] = found
+    return _known[model]
+
+
+@torch.inference_mode()
+def measure_costs(model: PreTrainedModel, nodes: tuple[int, ...] = NODES, repeats: int = REPEATS) -> CostCurve:
+    """Time passes over trees of these sizes after a prompt of `CONTEXT` tokens; the least of `repeats` counts.
+
+    The sizes take turns, so that a slow spell of the machine meets all of them.
+    """
+    ids = torch.arange(CONTEXT, device=model.device)[None] % model.config.get_text_config().vocab_size
+    taken: dict[int, list[float]] = {size: [] for size in nodes}
+    scorer, tree = TreeScorer(model), TokenTree(ids[0].tolist())
+    scorer.start([tree], ids, torch.ones_like(ids))
+    for repeat in range(repeats + 1):
+        for size in nodes:
+            asked = [tree.child(ROOT, token) for token in range(size)]
+            scorer.compact([[asked[0]]])
+            began = time.perf_counter()
+            scorer.score([asked])[-1, -1].item()  # waits for a GPU
+            if repeat:  # the first of each size warms up
+                taken[size].append(time.perf_counter() - began)
+    least, seconds = 0.0, []
+    for size in nodes:
+        least = max(least, min(taken[size]))
+        seconds.append(least)
+    return CostCurve(nodes, tuple(seconds))
+
+
+def _key(model: PreTrainedModel) -> str:
+    packed = any(type(module).__name__ == "PackedLinear" for module in model.modules())
+    names = (model.config.to_json_string(), model.dtype, model.device, packed, torch.get_num_threads())
+    if model.device.type == "cuda":
+        names += (torch.cuda.get_device_name(model.device),)
+    machine = (platform.machine(), platform.processor(), os.cpu_count(), torch.__version__)
+    return hashlib.sha256(repr((names, machine)).encode()).hexdigest()[:16]
+
+
+def _read(path: Path) -> CostCurve | None:
+    try:
+        points = json.loads(path.read_text(encoding="utf-8"))
+        return CostCurve(tuple(points["nodes"]), tuple(points["seconds"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(path: Path, curve: CostCurve) -> None:
+    """Keep the curve if the folder can be written to; it is measured again otherwise."""
+    scratch = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_text(json.dumps({"nodes": curve.nodes, "seconds": curve.seconds}), encoding="utf-8")
+        os.replace(scratch, path)
+    except OSError:
+        pass
