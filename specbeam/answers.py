@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from .attention import NAME as GROUPED
+from .feature_model import FeatureConfig
 from .scorer import SlotLayer
 
 # Ways to begin a user's turn, written for this project. Half of the rows begin with none of them.
@@ -44,15 +45,6 @@ REQUESTS = (
 TEMPERATURES = (0.0, 0.0, 0.5, 0.8)  # of the answers, row by row in turn; questions are drawn at 1
 _LONGEST_QUESTION = 60
 _MARK = "\N{BLACK SQUARE}"  # stands for what a user says, to find it in a rendered template
-
-
-def feature_layers(model: PreTrainedModel) -> list[int]:
-    """Which hidden states a draft sees: a third and two thirds of the way up, and the last, which the head reads.
-
-    Several layers say more of what is to come than the last alone (Li et al. 2025, EAGLE-3, section 3.1).
-    """
-    layers = model.config.get_text_config().num_hidden_layers
-    return sorted({max(layers // 3, 1), max(2 * layers // 3, 1), layers})
 
 
 @dataclass
@@ -100,7 +92,7 @@ def write(
 
     Rows that end are taken out of the batch now and then, so that the rest goes on faster.
     """
-    layers = feature_layers(model)
+    layers = FeatureConfig.for_target(model).layers
     batch, width = prompts.shape
     states = model.dtype if model.dtype != torch.float64 else torch.float32
     features = torch.zeros(batch, length, len(layers), model.config.get_text_config().hidden_size, dtype=states)
@@ -154,6 +146,12 @@ def _draw(logits: Tensor, temperatures: Tensor, generator: torch.Generator) -> T
 def _select(cache: Cache, rows: Tensor) -> None:
     for layer in cache.layers:
         layer.select(rows)  # type: ignore[attr-defined]
+
+
+def stop_tokens(model: PreTrainedModel) -> set[int]:
+    """The end-of-sequence ids of the model's generation config."""
+    ends: Any = model.generation_config.eos_token_id  # type: ignore[union-attr]
+    return set(ends if isinstance(ends, list) else [] if ends is None else [ends])
 
 
 def template_parts(tokenizer: Any) -> tuple[list[int], list[int]]:
@@ -213,8 +211,7 @@ def write_shards(
     folder.mkdir(parents=True, exist_ok=True)
     model.set_attn_implementation(GROUPED)
     _, after = template_parts(tokenizer)
-    ends = model.generation_config.eos_token_id  # type: ignore[union-attr]
-    stops = set(ends if isinstance(ends, list) else [ends])
+    stops = stop_tokens(model)
     for shard in shards:
         path = folder / f"{shard:05d}.safetensors"
         if path.exists():

@@ -40,6 +40,10 @@ class FeatureConfig:
     eps: float = 1e-5
 
     @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> FeatureConfig:
+        return cls(**{**values, "layers": tuple(values["layers"])})
+
+    @classmethod
     def for_target(cls, target: PreTrainedModel) -> FeatureConfig:
         config: Any = target.config.get_text_config()
         heads = config.num_attention_heads
@@ -77,14 +81,20 @@ class FeatureModel(nn.Module):
         self.down = nn.Linear(config.intermediate_size, size, bias=False)
         for name in ("embedding_norm", "state_norm", "attention_norm", "mlp_norm", "head_norm"):
             self.register_parameter(name, nn.Parameter(torch.ones(size)))
-        # not parameters: they are the target's, are not trained and not stored
-        self.embedding, self.head, self.kept = embedding, head, kept
+        # the target's own: neither trained nor stored
+        self.embedding, self.kept = embedding, kept
+        self.head = nn.Linear(size, len(kept), bias=False, device="meta")
+        self.head.weight = nn.Parameter(head, requires_grad=False)
         rates = config.rope_theta ** (-torch.arange(0, dim, 2).float() / dim)
         self.register_buffer("rates", rates, persistent=False)
 
+    def trained(self) -> dict[str, Tensor]:
+        """What training changed, by name: all that has to be stored of the weights."""
+        return {name: weight for name, weight in self.named_parameters() if not name.startswith("head.")}
+
     def fused(self, states: Tensor) -> Tensor:
         """The target's hidden states, shape (..., layers, hidden size), as one state, shape (..., hidden size)."""
-        plain = F.rms_norm(states.to(self.fuse.weight.dtype), states.shape[-1:], eps=self.config.eps)
+        plain = F.rms_norm(states.to(self.head_norm.dtype), states.shape[-1:], eps=self.config.eps)
         return self.fuse(plain.flatten(-2))
 
     def joined(self, state: Tensor, tokens: Tensor) -> Tensor:
@@ -108,7 +118,7 @@ class FeatureModel(nn.Module):
 
     def logits(self, output: Tensor) -> Tensor:
         """Logits of the kept tokens, shape (..., kept tokens)."""
-        return F.linear(self._norm(output, "head"), self.head.to(output.dtype))
+        return self.head(self._norm(output, "head").to(self.head.weight.dtype))
 
     def _norm(self, states: Tensor, name: str) -> Tensor:
         weight = getattr(self, f"{name}_norm").to(states.dtype)
@@ -119,36 +129,3 @@ def _turn(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Rotary position embedding (Su et al. 2021), the halves paired as Llama does."""
     first, second = states.chunk(2, -1)
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], -1)
-
-
-def initialise(model: FeatureModel, target: PreTrainedModel) -> None:
-    """Start from the target's last layer where it has the shape of ours, and pass the last state through."""
-    layers = getattr(target.get_decoder(), "layers", None) if hasattr(target, "get_decoder") else None
-    last: Any = layers[-1] if layers is not None else None
-    with torch.no_grad():
-        size = model.config.hidden_size
-        nn.init.normal_(model.fuse.weight, std=0.02)
-        nn.init.normal_(model.join.weight, std=0.02)
-        model.fuse.weight[:, -size:] += torch.eye(size)
-        model.join.weight[:, size:] += torch.eye(size)
-        try:
-            attention, mlp = last.self_attn, last.mlp
-            parts = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
-            found = {
-                "qkv": torch.cat(parts),
-                "out": attention.o_proj.weight,
-                "gate_up": torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]),
-                "down": mlp.down_proj.weight,
-            }
-            norms = {
-                "attention_norm": last.input_layernorm.weight,
-                "mlp_norm": last.post_attention_layernorm.weight,
-                "head_norm": target.get_decoder().norm.weight,
-            }
-        except AttributeError:
-            return
-        if all(getattr(model, name).weight.shape == weight.shape for name, weight in found.items()):
-            for name, weight in found.items():
-                getattr(model, name).weight.copy_(weight)
-            for name, weight in norms.items():
-                getattr(model, name).copy_(weight)

@@ -76,12 +76,7 @@ def pack_linear(model: PreTrainedModel) -> PreTrainedModel:
     before = _logits(model, probe)
     shared = _shared_weights(model)
     layers = _candidates(model)
-    with torch.no_grad():
-        for layer in layers:
-            layer.packed = _Packed(layer.weight)  # type: ignore[assignment]
-            layer.__class__ = PackedLinear
-            if id(layer.weight) not in shared:
-                layer.weight = nn.Parameter(layer.weight.to("meta"), requires_grad=False)
+    _pack(layers, shared)
     try:
         after = _logits(model, probe)
         noise = 2e-4 if before.dtype == torch.float32 else 0.1
@@ -100,6 +95,25 @@ def pack_linear(model: PreTrainedModel) -> PreTrainedModel:
     kind = type(model)
     model.__class__ = type(kind.__name__, (_Refusals, kind), {"__module__": kind.__module__})
     return model
+
+
+def pack_layers(module: nn.Module) -> None:
+    """Pack all plain linear layers of any module in place, without looking whether it computes the same."""
+    _pack([layer for layer in module.modules() if type(layer) is nn.Linear], set())
+
+
+def packs(dtype: torch.dtype) -> bool:
+    """Whether this machine's oneDNN multiplies packed weights of `dtype` correctly."""
+    return dtype in PACKABLE_DTYPES and _correct(dtype)
+
+
+@torch.no_grad()
+def _pack(layers: list[nn.Linear], shared: set[int]) -> None:
+    for layer in layers:
+        layer.packed = _Packed(layer.weight)  # type: ignore[assignment]
+        layer.__class__ = PackedLinear
+        if id(layer.weight) not in shared:
+            layer.weight = nn.Parameter(layer.weight.to("meta"), requires_grad=False)
 
 
 class _Refusals:

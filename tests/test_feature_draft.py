@@ -9,13 +9,13 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import specbeam as sb
-from specbeam.distill import unroll
 from specbeam.drafts import NgramDraft, Proposal, RecallDraft, UnionDraft
 from specbeam.feature_draft import FeatureDraft
 from specbeam.feature_model import FeatureConfig, FeatureModel
 from specbeam.models import Pair
 from specbeam.scorer import TreeScorer
 from specbeam.tree import ROOT, TokenTree
+from specbeam.unrolling import unroll
 
 PROMPTS = [[5, 6, 7, 8, 9], [11, 12]]
 IDS = torch.tensor([PROMPTS[0], [0, 0, 0, *PROMPTS[1]]])

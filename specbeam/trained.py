@@ -1,0 +1,118 @@
+"""A trained draft on disk: a folder with its weights, how it was trained, and a card.
+
+The weights lie in `draft.safetensors` as bfloat16, with the draft's shape and the name of its target as metadata.
+The target's own embedding and head are taken from the target when the draft is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from transformers import PreTrainedModel
+
+from .feature_model import FeatureConfig, FeatureModel
+from .packing import pack_layers, packs
+
+WEIGHTS = "draft.safetensors"
+SHIPPED = Path(__file__).parent / "trained" / "SmolLM2-135M-Instruct"
+
+
+def new_draft(target: PreTrainedModel, kept: torch.Tensor, seed: int = 0) -> FeatureModel:
+    """An untrained feature draft for `target` that can propose the tokens `kept`."""
+    head, embedding = _rows(target)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return FeatureModel(FeatureConfig.for_target(target), embedding, head[kept], kept)
+
+
+def save_draft(model: FeatureModel, folder: Path, target: str) -> None:
+    """Write the weights to `folder`; `target` is the name of the model that it was trained for."""
+    weights = {name: weight.detach().bfloat16().contiguous() for name, weight in model.trained().items()}
+    weights["kept"] = model.kept.int()
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = folder / f"{WEIGHTS}.part"
+    save_file(weights, scratch, {"config": json.dumps(asdict(model.config)), "target": target})
+    os.replace(scratch, folder / WEIGHTS)
+
+
+def load_draft(folder: str | os.PathLike, target: PreTrainedModel, packed: bool = True) -> FeatureModel:
+    """The feature draft in `folder`, ready to propose for `target`, on its device.
+
+    On a CPU its layers are bfloat16 and packed where this machine computes that correctly, which halves the cost of
+    drafting, unless `packed` is False; elsewhere they have the target's dtype.
+
+    Raises ValueError if there is no draft in the folder or it was made for a model of another shape.
+    """
+    path = Path(folder) / WEIGHTS
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+        config = FeatureConfig.from_dict(json.loads(metadata["config"]))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder} holds no trained draft ({error}); make one with `specbeam distill --out {folder}`"
+        ) from error
+    kept = weights.pop("kept").long()
+    head, embedding = _rows(target)
+    size, layers = target.config.get_text_config().hidden_size, target.config.get_text_config().num_hidden_layers
+    if config.hidden_size != size or config.layers[-1] != layers or int(kept.max()) >= len(head):
+        raise ValueError(
+            f"the draft in {folder} was trained for {metadata['target']} with {config.layers[-1]} layers of "
+            f"{config.hidden_size}, but {type(target).__name__} has {layers} of {size}; train one for it with "
+            "`specbeam distill`, or use draft='recall'"
+        )
+    model = FeatureModel(config, embedding, head[kept.to(head.device)], kept.to(head.device))
+    model.load_state_dict(weights, strict=False)
+    model.requires_grad_(False).eval()
+    dtype = target.dtype
+    if packed and target.device.type == "cpu" and packs(torch.bfloat16):
+        model.to(torch.bfloat16)
+        pack_layers(model)
+        return model
+    return model.to(target.device, dtype)
+
+
+def _rows(target: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor]:
+    """The target's output and input embeddings, (vocabulary, hidden size) each; a packed head's are its input's."""
+    embedding: Any = target.get_input_embeddings()
+    head: Any = target.get_output_embeddings()
+    weight = head.weight
+    if weight.is_meta:
+        weight = head.packed.weight.to_dense()
+    return weight.detach(), embedding.weight.detach()
+
+
+def card(training: dict[str, Any]) -> str:
+    """What a reader should know of a draft, in Markdown, out of the record of its training (`training.json`)."""
+    lines = [
+        f"# A draft for {training['target']}",
+        "",
+        "A feature draft in the manner of EAGLE: one decoder layer over the target's hidden states. Its embedding and "
+        "head are the target's and are not stored here.",
+        "",
+        f"* **Licence**: {training['licence']}",
+        f"* **Training texts**: {training['data']}",
+        f"* **Positions**: {training['positions_written']:,} written by the target, {training['positions_seen']:,} "
+        f"seen in training, each at {training['depths']} depths of guessing",
+        f"* **Time**: {training['train_minutes']:.0f} minutes of training on {training['machine']}",
+        f"* **Size**: {training['parameters']:,} trained parameters as bfloat16; it can propose "
+        f"{training['kept_tokens']:,} of the target's tokens",
+        "",
+        "Agreement with the target's likeliest token on greedy answers to held-out prompts, given right tokens so far. "
+        "Depth d: the last d - 1 tokens are guesses, so the target's hidden states there are not known.",
+        "",
+        "| prompts | answers' tokens | " + " | ".join(f"depth {d}" for d in range(1, training["depths"] + 1)) + " |",
+        "|---|---|" + "---|" * training["depths"],
+    ]
+    for name, found in training["agreement"].items():
+        cells = [f"{top1:.2f} (top 4: {top4:.2f})" for top1, top4 in zip(found["top_1"], found["top_4"], strict=True)]
+        lines.append(f"| {name} | {found['tokens']:,} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
