@@ -56,9 +56,7 @@ def grow(
     frontier = [list(dict.fromkeys(nodes)) for nodes in running]
     guesses: list[dict[int, int]] = [{} for _ in trees]  # how many levels of guessing led to a node
     ranked: list[list[tuple[float, int]]] = [[] for _ in trees]
-    best_running = [
-        max((tree.scores[n] for n in nodes), default=0.0) for tree, nodes in zip(trees, running, strict=True)
-    ]
+    leading = [max((tree.scores[n] for n in nodes), default=0.0) for tree, nodes in zip(trees, running, strict=True)]
     while any(frontier):
         unscored = [[n for n in nodes if tree.logits(n) is None] for tree, nodes in zip(trees, frontier, strict=True)]
         proposals = draft.expand(trees, unscored)
