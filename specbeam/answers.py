@@ -202,12 +202,13 @@ def write_shards(
     length: int = 224,
     seed: int = 0,
     done: Callable[[int, int], None] | None = None,
-) -> None:
+) -> int:
     """Write the shards with these numbers, those that are there already left as they are.
 
     Every fourth shard summarises passages if there are any. `done(shard, positions)` is told of each. The same
-    number and seed give the same shard, whatever was written before.
+    number and seed give the same shard, whatever was written before. Returns how many positions were written.
     """
+    total = 0
     folder.mkdir(parents=True, exist_ok=True)
     model.set_attn_implementation(GROUPED)
     _, after = template_parts(tokenizer)
@@ -228,5 +229,8 @@ def write_shards(
         scratch = path.with_suffix(".part")
         save_file(found, scratch)
         os.replace(scratch, path)
+        count = int(found["ends"].sum())
+        total += count
         if done is not None:
-            done(shard, int(found["ends"].sum()))
+            done(shard, count)
+    return total

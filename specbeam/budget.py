@@ -16,8 +16,8 @@ from .costs import CostCurve
 from .growth import Ranking
 
 MOST = 96  # nodes
-MEMORY = 0.9  # what a pass counts for, one pass later
-TRUST = 3.0  # how many passes the first guess counts for
+MEMORY = 0.95  # what a pass counts for, one pass later
+TRUST = 8.0  # how many passes the first guess counts for
 EXPLORE = 8  # one pass in so many looks further than what seems best
 
 
@@ -30,10 +30,10 @@ class Budget:
     """
 
     def __init__(self, costs: CostCurve, num_beams: int):
-        self.costs = costs
+        self.costs, self._num_beams = costs, num_beams
         sizes = np.arange(MOST + 1)
-        # a first guess: the steps a pass that drafts of middling agreement reach
-        self._steps = TRUST * (1 + 0.6 * np.log2(1 + sizes / (4 * num_beams)))
+        # a first guess: about what a trained draft reached, for any number of beams
+        self._steps = TRUST * (1 + 0.8 * np.log2(1 + sizes / (4 * num_beams)))
         self._levels = TRUST * np.ceil(np.log2(1 + sizes / num_beams))
         self._weights = np.full(MOST + 1, TRUST)  # a size is only judged by passes that ranked so many nodes
         self._level_s = 0.0
@@ -48,7 +48,7 @@ class Budget:
         speed = np.maximum.accumulate(steps) / (costs + self._level_s * levels)
         best = int(speed.argmax())
         if self._passes % EXPLORE == 0:
-            return min(best + best // 2 + 4, MOST)
+            return min(best + max(best // 2, 2 * self._num_beams), MOST)
         return best
 
     def planned(self, rankings: Sequence[Ranking], draft_s: float) -> None:
@@ -79,7 +79,8 @@ class Budget:
         """The pass is used up: remember what each number of nodes would have gained."""
         if not self._ranks:
             return
-        for sums, new in ((self._steps, self._gained), (self._levels, self._deepest), (self._weights, 1.0)):
-            sums[: self._seen] *= MEMORY
-            sums[: self._seen] += new if isinstance(new, float) else new[: self._seen]
+        seen = self._seen
+        for sums, new in ((self._steps, self._gained), (self._levels, self._deepest)):
+            sums[:seen] = MEMORY * sums[:seen] + new[:seen]
+        self._weights[:seen] = MEMORY * self._weights[:seen] + 1
         self._ranks = []

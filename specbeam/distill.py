@@ -1,134 +1,163 @@
-"""Train a draft for a target on what the target wrote (`answers.py`).
+"""From a target to a draft that fits it: the target writes texts, a feature draft learns from them, a card tells how.
 
-The loss is the cross-entropy against the target's own distribution at every position, at several depths of guessing
-at once: the draft is unrolled over its own outputs, so that what it says three guesses further is trained as well
-(Li et al. 2025, EAGLE-3, "training-time test", section 3.2). The hidden states lie in the shards; the target itself is
-not run.
+folder/texts/*.safetensors     what the target wrote, with its hidden states (about 3.5 kB a position)
+folder/checkpoint.pt           of the training; a later call goes on from it
+folder/draft.safetensors       the draft: give the folder to `load_pair(draft=…)`
+folder/training.json           how it was trained and how well it agrees
+folder/README.md               the same in words
 """
 
 from __future__ import annotations
 
+import json
 import os
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+import platform
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from transformers import PreTrainedModel
 
+from .answers import stop_tokens, template_parts, write_shards
+from .data import load
 from .feature_model import FeatureModel
-from .shards import Shards
-from .unrolling import DEPTHS, unroll
+from .heldout import agreement, greedy_answers
+from .prompts import render_prompt
+from .shards import Shards, frequent
+from .trained import card, new_draft, save_draft
+from .training import FeatureStudent, Progress, train
+from .unrolling import DEPTHS
 
-DISCOUNT = 0.8  # what a depth further counts in the loss
-
-
-@dataclass
-class Progress:
-    """How far a training is: goes into the checkpoint, and the curves into the plot."""
-
-    seconds: float = 0.0
-    steps: int = 0
-    positions: int = 0  # positions seen, each at every depth
-    losses: list[tuple[float, float]] = field(default_factory=list)  # (seconds, loss at depth 1)
-    agreements: list[tuple[float, list[float]]] = field(default_factory=list)  # (seconds, top-1 by depth)
+LICENCE = "that of the target, whose texts and weights it was made from"
 
 
-def losses(
-    model: FeatureModel, batch: dict[str, Tensor], begin: int, depths: int, share: float, generator: torch.Generator
-) -> list[Tensor]:
-    """Cross-entropy in nats at each depth, over a random `share` of the positions from `begin` to each row's end."""
-    tokens, states = batch["tokens"], batch["features"]
-    place = torch.arange(1, tokens.shape[1])[None]
-    wanted = (place >= begin) & (place < batch["ends"][:, None])
-    if share < 1:
-        wanted &= torch.rand(wanted.shape, generator=generator) < share
-    head = model.head.weight
-    with torch.no_grad():
-        truth = F.linear(states[:, 1:, -1][wanted].to(head.dtype), head).float().softmax(-1)
-    found = []
-    for depth, output in enumerate(unroll(model, states, tokens, depths)):
-        use = wanted & (place > depth)
-        log_probs = model.logits(output[use]).float().log_softmax(-1)
-        found.append(-(truth[use[wanted]] * log_probs).sum(-1).mean())
+def distill(
+    target: PreTrainedModel,
+    tokenizer: Any,
+    name: str,
+    folder: Path,
+    *,
+    positions: int = 1_000_000,
+    minutes: float = 60.0,
+    kept_tokens: int = 8192,
+    passages: Sequence[str] = (),
+    rows: int = 128,
+    length: int = 208,
+    licence: str = LICENCE,
+    written: Callable[[int], None] | None = None,
+    told: Callable[[Progress], None] | None = None,
+) -> dict[str, Any]:
+    """Write texts, train a feature draft for `target` on them, and leave it in `folder` with its card.
+
+    Interrupted, it goes on where it stopped when called again; with more `positions` or `minutes` it goes further.
+
+    Args:
+        target: any causal LM, not packed; bfloat16 writes texts fastest.
+        positions: tokens to write before training begins.
+        minutes: of training, those of earlier calls included.
+        kept_tokens: how many of the target's tokens the draft can propose, the most frequent in the texts.
+        passages: texts that a part of the rows is asked to summarise.
+        rows: texts written side by side.
+        length: longest text in tokens, question included.
+        written: hears of each finished shard how many positions there are.
+        told: hears of the training's progress.
+
+    Returns:
+        What `training.json` holds.
+    """
+    texts = folder / "texts"
+    count = write_texts(target, tokenizer, texts, positions, passages, rows, length, written)
+    shards = Shards(texts)
+    vocabulary = target.get_output_embeddings().weight.shape[0]  # type: ignore[union-attr]
+    kept = _kept(folder, shards, min(kept_tokens, vocabulary), vocabulary, sorted(stop_tokens(target)))
+    model = new_draft(target, kept)
+    held = held_out_sets(target, tokenizer)
+    first = next(iter(held.values()))
+    begin = len(template_parts(tokenizer)[0])
+    progress = train(
+        FeatureStudent(model, begin), shards, folder, minutes, held_out=lambda: agreement(model, first)[1], told=told
+    )
+    training = {
+        "target": name,
+        "licence": licence,
+        "data": "questions and answers that the target wrote itself"
+        + (f", and its summaries of {len(passages):,} passages" if passages else ""),
+        "positions_written": count,
+        "positions_seen": progress.positions,
+        "steps": progress.steps,
+        "train_minutes": progress.seconds / 60,
+        "machine": f"{torch.get_num_threads()} threads of {platform.processor() or platform.machine()}",
+        "depths": DEPTHS,
+        "parameters": sum(weight.numel() for weight in model.trained().values()),
+        "kept_tokens": len(kept),
+        "agreement": measured(model, held),
+        "losses": progress.losses,
+        "agreements": progress.agreements,
+    }
+    publish(model, training, folder)
+    return training
+
+
+def write_texts(
+    target: PreTrainedModel,
+    tokenizer: Any,
+    texts: Path,
+    positions: int,
+    passages: Sequence[str],
+    rows: int,
+    length: int,
+    written: Callable[[int], None] | None = None,
+) -> int:
+    """Write shards until they hold `positions` positions; returns how many they hold."""
+    count, shard = (Shards(texts).positions() if any(texts.glob("[0-9]*.safetensors")) else 0), 0
+    while count < positions:
+        count += write_shards(target, tokenizer, texts, [shard], passages, rows=rows, length=length)
+        shard += 1
+        if written is not None:
+            written(count)
+    return count
+
+
+def held_out_sets(target: PreTrainedModel, tokenizer: Any, articles: int = 16) -> dict[str, dict[str, Tensor]]:
+    """Greedy answers to the prompts of `data.py`, none of which is trained on; articles only where their package is."""
+
+    def tokens(prompts: Sequence[str], limit: int | None = None) -> list[list[int]]:
+        return [render_prompt(tokenizer, prompt)["input_ids"][0].tolist()[:limit] for prompt in prompts]
+
+    open_prompts = [example.prompt for name in ("chat", "code") for example in load(name)]
+    found = {"chat and code": greedy_answers(target, tokens(open_prompts), 96)}
+    try:
+        news = [example.prompt for example in load("xsum", articles, max_words=220)]
+    except ValueError:
+        return found
+    return {**found, "summaries of XSum articles": greedy_answers(target, tokens(news), 64)}
+
+
+def measured(model: FeatureModel, held: dict[str, dict[str, Tensor]]) -> dict[str, Any]:
+    """Agreement on each held-out set, as `training.json` keeps it."""
+    found = {}
+    for name, answers in held.items():
+        hits = agreement(model, answers)
+        count = int((answers["ends"] - answers["begins"]).clamp(min=0).sum())
+        found[name] = {"tokens": count, "top_1": hits[1], "top_4": hits[4]}
     return found
 
 
-def train(
-    model: FeatureModel,
-    shards: Shards,
-    folder: Path,
-    minutes: float,
-    *,
-    begin: int = 1,
-    positions: int = 1600,
-    learning_rate: float = 2e-3,
-    depths: int = DEPTHS,
-    share: float = 0.5,
-    held_out: Callable[[FeatureModel], list[float]] | None = None,
-    every: float = 300.0,
-    told: Callable[[Progress], None] | None = None,
-    seed: int = 0,
-) -> Progress:
-    """Train for `minutes`, a checkpoint in `folder` every `every` seconds; one that is there is gone on from."""
-    matrices = [p for p in model.trained().values() if p.ndim == 2]
-    vectors = [p for p in model.trained().values() if p.ndim != 2]
-    optimisers = [
-        torch.optim.Muon(matrices, lr=learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(vectors, lr=learning_rate, weight_decay=0.0),
-    ]
-    progress = Progress()
-    generator = torch.Generator().manual_seed(seed)
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(saved["model"], strict=False)
-        for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
-        progress = Progress(**saved["progress"])
+def publish(model: FeatureModel, training: dict[str, Any], folder: Path) -> None:
+    """Write the draft, `training.json` and the card, each whole or not at all."""
+    save_draft(model, folder, training["target"])
+    for file, text in (("training.json", json.dumps(training, indent=1)), ("README.md", card(training))):
+        scratch = folder / f"{file}.part"
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, folder / file)
 
-    def save() -> None:
-        if held_out is not None:
-            progress.agreements.append((progress.seconds, held_out(model)))
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            "model": model.trained(),
-            "optimisers": [optimiser.state_dict() for optimiser in optimisers],
-            "progress": asdict(progress),
-        }
-        torch.save(state, checkpoint.with_suffix(".part"))
-        os.replace(checkpoint.with_suffix(".part"), checkpoint)
 
-    since = last = time.perf_counter()
-    while progress.seconds < 60 * minutes:
-        done = progress.seconds / (60 * minutes)
-        rate = min(1.0, (progress.steps + 1) / 50) * min(1.0, 2 * (1 - done))  # warm up, then down in the second half
-        for optimiser in optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate * rate
-        batch = shards.batch(positions)
-        with torch.autocast("cpu", torch.bfloat16):
-            found = losses(model, batch, begin, depths, share, generator)
-        weights = [DISCOUNT**depth for depth in range(depths)]
-        loss = sum(weight * one for weight, one in zip(weights, found, strict=True)) / sum(weights)
-        loss.backward()  # type: ignore[union-attr]
-        torch.nn.utils.clip_grad_norm_(model.trained().values(), 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        progress.steps += 1
-        progress.positions += int(batch["ends"].sum())
-        now = time.perf_counter()
-        progress.seconds += now - last
-        last = now
-        if progress.steps % 10 == 0:
-            progress.losses.append((progress.seconds, float(found[0].detach())))
-            if told is not None:
-                told(progress)
-        if now - since > every:
-            save()
-            since = last = time.perf_counter()
-    save()
-    return progress
+def _kept(folder: Path, shards: Shards, size: int, vocabulary: int, always: list[int]) -> Tensor:
+    """The tokens that the draft can propose; chosen once, as the weights depend on them."""
+    path = folder / "kept.pt"
+    if not path.exists():
+        torch.save(frequent(shards.counts(), size, vocabulary, always), path.with_suffix(".part"))
+        os.replace(path.with_suffix(".part"), path)
+    return torch.load(path, weights_only=True)

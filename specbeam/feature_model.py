@@ -79,12 +79,14 @@ class FeatureModel(nn.Module):
         self.out = nn.Linear(heads * dim, size, bias=False)
         self.gate_up = nn.Linear(size, 2 * config.intermediate_size, bias=False)
         self.down = nn.Linear(config.intermediate_size, size, bias=False)
-        for name in ("embedding_norm", "state_norm", "attention_norm", "mlp_norm", "head_norm"):
-            self.register_parameter(name, nn.Parameter(torch.ones(size)))
+        self.embedding_norm, self.state_norm, self.attention_norm, self.mlp_norm, self.head_norm = (
+            nn.Parameter(torch.ones(size)) for _ in range(5)
+        )
         # the target's own: neither trained nor stored
         self.embedding, self.kept = embedding, kept
         self.head = nn.Linear(size, len(kept), bias=False, device="meta")
         self.head.weight = nn.Parameter(head, requires_grad=False)
+        self.rates: Tensor
         rates = config.rope_theta ** (-torch.arange(0, dim, 2).float() / dim)
         self.register_buffer("rates", rates, persistent=False)
 
@@ -94,7 +96,7 @@ class FeatureModel(nn.Module):
 
     def fused(self, states: Tensor) -> Tensor:
         """The target's hidden states, shape (..., layers, hidden size), as one state, shape (..., hidden size)."""
-        plain = F.rms_norm(states.to(self.head_norm.dtype), states.shape[-1:], eps=self.config.eps)
+        plain = F.rms_norm(states.to(self.embedding_norm.dtype), states.shape[-1:], eps=self.config.eps)
         return self.fuse(plain.flatten(-2))
 
     def joined(self, state: Tensor, tokens: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ gradients, on one device or spread by `device_map`, with a tokenizer and a draft
 import contextlib
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,14 +16,15 @@ from transformers import PreTrainedModel
 from specbeam.checkpoints import check_rows, check_vocabulary, load_model, load_tokenizer, warn_if_larger
 from specbeam.drafts import ModelDraft, NgramDraft, NoDraft, RecallDraft, UnionDraft
 from specbeam.embedded import NAME, embedded_folder
+from specbeam.feature_draft import FeatureDraft
 from specbeam.packing import pack_linear, packable
+from specbeam.trained import SHIPPED, WEIGHTS, load_draft
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
 DRAFTS = {
     "none": NoDraft,
     "ngram": NgramDraft,
     "recall": RecallDraft,
-    "auto": lambda: UnionDraft([RecallDraft(), NgramDraft()]),
 }
 
 
@@ -55,9 +57,10 @@ def load_pair(
     """Load a target model, its tokenizer and a draft.
 
     target: hub id or folder of any Hugging Face causal LM; None is the embedded SmolLM2-135M-Instruct.
-    draft: "auto" (recall together with n-gram lookup), "recall", "ngram" or "none"; the hub id or folder of a
-        smaller model with the same vocabulary; a loaded model; or any object with a draft's `expand` method.
-        A folder called like one of the names is written "./recall".
+    draft: "auto" (recall and n-gram lookup together, and the trained draft where the target is the embedded one),
+        "trained" (that draft alone), "recall", "ngram" or "none"; a folder that `specbeam distill` wrote; the hub id
+        or folder of a smaller model with the same vocabulary; a loaded model; or any object with a draft's `expand`
+        method. A folder called like one of the names is written "./recall".
     dtype: "float32", "bfloat16", "float16", "float64", a torch dtype, or "auto": as the checkpoint is stored.
     device: "auto" picks CUDA, then MPS, then CPU.
     device_map: handed to transformers' `from_pretrained` for models larger than one GPU; excludes `device`.
@@ -93,6 +96,13 @@ def load_pair(
         drafter, draft_name = draft, type(draft).__name__
     elif isinstance(draft, str) and draft in DRAFTS:
         drafter, draft_name = DRAFTS[draft](), draft
+    elif draft == "auto":
+        parts = [FeatureDraft(load_draft(SHIPPED, model))] if target is None else []
+        drafter, draft_name = UnionDraft([*parts, RecallDraft(), NgramDraft()]), draft
+    elif draft == "trained":
+        drafter, draft_name = FeatureDraft(load_draft(SHIPPED, model)), draft
+    elif isinstance(draft, str | os.PathLike) and (Path(draft) / WEIGHTS).is_file():
+        drafter, draft_name = FeatureDraft(load_draft(draft, model)), str(draft)
     elif isinstance(draft, str | os.PathLike):
         small = load_model(draft, "draft", torch_dtype, {"device": model.device}, draft_revision)
         check_vocabulary(tokenizer, load_tokenizer(draft, "draft", draft_revision))
@@ -102,7 +112,8 @@ def load_pair(
         drafter, draft_name = ModelDraft(_pack(small, packed)), str(draft)
     else:
         raise ValueError(
-            f"draft={draft!r} is no draft: give one of {', '.join(map(repr, DRAFTS))}, a hub id or folder, "
+            f"draft={draft!r} is no draft: give one of 'auto', 'trained', {', '.join(map(repr, DRAFTS))}, a hub id or "
+            "folder, "
             "a loaded model, or an object with an `expand` method"
         )
     return Pair(_pack(model, packed), drafter, tokenizer, f"{name} + {draft_name}", revisions)

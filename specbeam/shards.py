@@ -42,6 +42,14 @@ class Shards:
             "features": file.get_slice("features")[chosen],
         }
 
+    def positions(self) -> int:
+        """How many positions all shards hold."""
+        total = 0
+        for path in self.paths():
+            with safe_open(path, framework="pt") as file:
+                total += int(file.get_tensor("ends").sum())
+        return total
+
     def counts(self, limit: int = 64) -> Counter[int]:
         """How often each token occurs in the first `limit` shards."""
         found: Counter[int] = Counter()

@@ -21,7 +21,7 @@ from .feature_model import FeatureConfig, FeatureModel
 from .packing import pack_layers, packs
 
 WEIGHTS = "draft.safetensors"
-SHIPPED = Path(__file__).parent / "trained" / "SmolLM2-135M-Instruct"
+SHIPPED = Path(__file__).parent / "weights" / "SmolLM2-135M-Instruct"
 
 
 def new_draft(target: PreTrainedModel, kept: torch.Tensor, seed: int = 0) -> FeatureModel:
@@ -29,7 +29,7 @@ def new_draft(target: PreTrainedModel, kept: torch.Tensor, seed: int = 0) -> Fea
     head, embedding = _rows(target)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return FeatureModel(FeatureConfig.for_target(target), embedding, head[kept], kept)
+        return FeatureModel(FeatureConfig.for_target(target), embedding, head[kept].float(), kept)
 
 
 def save_draft(model: FeatureModel, folder: Path, target: str) -> None:
