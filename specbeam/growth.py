@@ -24,6 +24,7 @@ class Ranking(NamedTuple):
 
 
 GUESS_COST = 0.4  # nats that a level of guessing costs beyond what its log-probabilities say
+AHEAD_COUNTS = 0.3  # nats; a level is only paid for once its k-th is there, so a leader far ahead helps no more
 RANK_COST = 0.5  # nats for every num_beams ranks behind the last that the search would keep
 
 
@@ -112,7 +113,9 @@ def _likelihood(guessed: int, rank: int, behind_best: float, ahead_of_last: floa
     """
     alone = 1 / num_beams
     over = max(0, rank + 1 - num_beams) * alone
-    return alone * behind_best + (1 - alone) * ahead_of_last - GUESS_COST * guessed - RANK_COST * over
+    return (
+        alone * behind_best + (1 - alone) * min(ahead_of_last, AHEAD_COUNTS) - GUESS_COST * guessed - RANK_COST * over
+    )
 
 
 def _order(tree: TokenTree, ranked: list[tuple[float, int]], guesses: dict[int, int]) -> Ranking:
