@@ -7,11 +7,13 @@ a long context spends much of its time on those copies.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
@@ -46,6 +48,20 @@ def grouped_attention(
         query.reshape(batch, groups, shared * rows, dim), key, value, attn_mask=mask, scale=scaling
     )
     return answer.view(batch, heads, rows, dim).transpose(1, 2), None
+
+
+@contextmanager
+def grouped(model: PreTrainedModel) -> Iterator[None]:
+    """Within, `model` uses `grouped_attention` if it would use PyTorch's kernel on a CPU; it is left as it was."""
+    config: Any = model.config
+    if config._attn_implementation != "sdpa" or model.device.type != "cpu":
+        yield
+        return
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = "sdpa"
 
 
 AttentionInterface.register(NAME, grouped_attention)

@@ -26,6 +26,7 @@ from .tree import ROOT, TokenTree
 NODES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 CONTEXT = 256  # tokens before the tree; the cost of a few rows hardly depends on it
 REPEATS = 4
+GOOD_FOR_S = 7 * 24 * 3600  # a curve that was measured on a busy machine shall not stay for ever
 SMALLEST = 20_000_000  # parameters; a smaller model's pass is all overhead, and no measurement finds a slope
 _known: weakref.WeakKeyDictionary[PreTrainedModel, CostCurve] = weakref.WeakKeyDictionary()
 
@@ -60,8 +61,8 @@ TYPICAL = CostCurve((1, 64), (1.0, 2.9))
 def cost_curve(model: PreTrainedModel) -> CostCurve:
     """The curve of `model` as it is loaded here: measured at the first call, from then on out of the cache.
 
-    The cache is a file for each model, dtype, device, number of threads and version of torch, in `cache_folder()`. A
-    model of less than `SMALLEST` parameters gets `TYPICAL`.
+    The cache is a file for each model, dtype, device, number of threads and version of torch, in `cache_folder()`; it
+    is measured again after a week. A model of less than `SMALLEST` parameters gets `TYPICAL`.
     """
     if model not in _known:
         if sum(p.numel() for p in model.parameters()) < SMALLEST:
@@ -112,6 +113,8 @@ def _key(model: PreTrainedModel) -> str:
 
 def _read(path: Path) -> CostCurve | None:
     try:
+        if time.time() - path.stat().st_mtime > GOOD_FOR_S:
+            return None
         points = json.loads(path.read_text(encoding="utf-8"))
         return CostCurve(tuple(points["nodes"]), tuple(points["seconds"]))
     except (OSError, ValueError, KeyError, TypeError):

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
+from .attention import grouped
 from .tree import ROOT, TokenTree
 
 _FEW = 32  # slots too few to be worth tidying
@@ -202,16 +203,17 @@ class TreeScorer:
 
     def _forward(self, input_ids: Tensor, mask: Any, positions: np.ndarray, **options: Any) -> Tensor:
         device = self.model.device
-        output = self.model(
-            input_ids=input_ids.to(device),
-            attention_mask=mask,
-            position_ids=torch.from_numpy(np.ascontiguousarray(positions)).to(device),
-            past_key_values=self._cache,
-            use_cache=True,
-            return_dict=True,
-            **({"output_hidden_states": True} if self.state_layers else {}),
-            **options,
-        )
+        with grouped(self.model):
+            output = self.model(
+                input_ids=input_ids.to(device),
+                attention_mask=mask,
+                position_ids=torch.from_numpy(np.ascontiguousarray(positions)).to(device),
+                past_key_values=self._cache,
+                use_cache=True,
+                return_dict=True,
+                **({"output_hidden_states": True} if self.state_layers else {}),
+                **options,
+            )
         if self.state_layers:
             self.states = torch.stack([output.hidden_states[layer] for layer in self.state_layers], 2)
         self._count(input_ids)
