@@ -44,6 +44,7 @@ REQUESTS = (
 )
 TEMPERATURES = (0.0, 0.0, 0.5, 0.8)  # of the answers, row by row in turn; questions are drawn at 1
 _LONGEST_QUESTION = 60
+_TRIES = 1000  # passages to look at for one that is long enough
 _MARK = "\N{BLACK SQUARE}"  # stands for what a user says, to find it in a rendered template
 
 
@@ -120,7 +121,7 @@ def write(
             _select(cache, torch.tensor(kept))
             input_ids = input_ids[kept]
         output = model(input_ids=input_ids, past_key_values=cache, use_cache=True, output_hidden_states=True)
-        features[going, at] = torch.stack([output.hidden_states[i][:, 0] for i in layers], 1)
+        features[going, at] = torch.stack([output.hidden_states[i][:, 0] for i in layers], 1).to(states)
         logits = output.logits[:, -1]
     tokens = torch.zeros(batch, length, dtype=torch.int32)
     tokens[:, :width] = prompts
@@ -155,15 +156,20 @@ def stop_tokens(model: PreTrainedModel) -> set[int]:
 
 
 def template_parts(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The tokens before and after what a user says; where there is no chat template, nothing comes after."""
+    """The tokens before and after what a user says; where there is no chat template, nothing comes after.
+
+    Raises ValueError for a template that shows what a user says more than once, changed or not at all.
+    """
     if tokenizer.chat_template is None:
         start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         return [start], []
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": _MARK}], tokenize=False, add_generation_prompt=True
     )
+    if text.count(_MARK) != 1:
+        raise ValueError("the chat template does not show what a user says once; set tokenizer.chat_template to None")
     before, after = text.split(_MARK)
-    return [tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, after)]  # type: ignore[return-value]
+    return tuple(tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, after))
 
 
 def questions(tokenizer: Any, count: int, draw: random.Random) -> tuple[Tensor, list[Row]]:
@@ -178,16 +184,23 @@ def questions(tokenizer: Any, count: int, draw: random.Random) -> tuple[Tensor, 
 
 
 def summaries(tokenizer: Any, passages: Sequence[str], count: int, length: int, draw: random.Random):
-    """Rows that ask for a summary of a passage, all cut to `length` tokens; see `questions`."""
+    """Rows that ask for a summary of a passage, all cut to `length` tokens; see `questions`.
+
+    Raises ValueError if hardly any passage is that long.
+    """
     before, after = template_parts(tokenizer)
+    room = length - len(before) - len(after)
     prompts, rows = [], []
-    while len(prompts) < count:
+    for _ in range(_TRIES * count):
         text = draw.choice(REQUESTS) + draw.choice(passages)
         said = tokenizer(text, add_special_tokens=False)["input_ids"]
-        room = length - len(before) - len(after)
         if len(said) >= room:
             prompts.append([*before, *said[:room], *after])
             rows.append(Row([], TEMPERATURES[len(rows) % len(TEMPERATURES)], asking=False))
+        if len(prompts) == count:
+            break
+    else:
+        raise ValueError(f"hardly any passage fills {room} tokens; give longer ones, of 400 tokens or so, or none")
     return torch.tensor(prompts), rows
 
 
