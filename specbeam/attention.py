@@ -32,7 +32,7 @@ def grouped_attention(
     """What transformers' `sdpa_attention_forward` returns, shape (batch, rows, heads, head dim).
 
     query has shape (batch, heads, rows, head dim), key and value (batch, key heads, slots, head dim), and
-    attention_mask is additive or boolean, (batch, 1, rows, slots). Without a mask, several rows are a prompt and
+    attention_mask is additive or boolean, (batch or 1, 1, rows, slots). Without a mask, several rows are a prompt and
     handed on to transformers.
     """
     batch, heads, rows, dim = query.shape
@@ -43,7 +43,7 @@ def grouped_attention(
     mask = None
     if attention_mask is not None:
         mask = attention_mask[:, :, None, :, : key.shape[2]]
-        mask = mask.expand(-1, -1, shared, -1, -1).reshape(batch, 1, shared * rows, -1)
+        mask = mask.expand(-1, -1, shared, -1, -1).flatten(2, 3)
     answer = torch.nn.functional.scaled_dot_product_attention(
         query.reshape(batch, groups, shared * rows, dim), key, value, attn_mask=mask, scale=scaling
     )

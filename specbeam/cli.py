@@ -17,6 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from specbeam.cli_distill import distill
 from specbeam.cli_runs import reports, run
 
 app = typer.Typer(
@@ -247,3 +248,4 @@ def _finite(value: Any) -> Any:
 
 app.command()(reported(run))
 app.command()(reported(reports))
+app.command()(distill)

@@ -37,7 +37,9 @@ def greedy_answers(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max
     found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     head: Any = model.get_output_embeddings()
     with torch.inference_mode():  # row by row: a vocabulary is wide
-        found["likeliest"] = torch.stack([head(states[:, -1]).argmax(-1) for states in found["features"]])
+        found["likeliest"] = torch.stack(
+            [head(states[:, -1].to(head.weight.dtype)).argmax(-1) for states in found["features"]]
+        )
     return found
 
 
@@ -61,5 +63,5 @@ def agreement(
         ranked = model.kept[model.logits(output[use]).topk(max(top)).indices]
         for k in top:
             hits = (ranked[:, :k] == truth[use][:, None]).any(-1)
-            found[k].append(float(hits.float().mean()))
+            found[k].append(float(hits.sum()) / max(len(hits), 1))
     return found

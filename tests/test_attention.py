@@ -30,6 +30,15 @@ def test_it_gives_what_transformers_gives(key_heads: int, rows: int, masked: boo
     torch.testing.assert_close(got, wanted)
 
 
+def test_one_mask_may_serve_all_prompts() -> None:
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 4, 5, 8), torch.randn(3, 2, 11, 8), torch.randn(3, 2, 11, 8)
+    mask = torch.ones(1, 1, 5, 11, dtype=torch.bool).tril(6)
+    module = SimpleNamespace(num_key_value_groups=2, is_causal=True, training=False)
+    wanted, _ = sdpa_attention_forward(module, query, key, value, mask)  # type: ignore[arg-type]
+    torch.testing.assert_close(grouped_attention(module, query, key, value, mask)[0], wanted)
+
+
 def test_a_model_uses_it_within_the_block_only_even_if_the_block_fails() -> None:
     target = tiny_target()
     before = target.config._attn_implementation

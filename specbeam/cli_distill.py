@@ -1,0 +1,99 @@
+"""`specbeam distill`: train a draft for a target, with nothing but the target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from specbeam.cli_runs import one_line_errors
+
+
+@one_line_errors
+def distill(
+    out: Annotated[Path, typer.Option(help="Folder for the texts, the checkpoints and the draft.")],
+    target: Annotated[str | None, typer.Option(help="Hub id or folder; default: the embedded model.")] = None,
+    positions: Annotated[int, typer.Option(min=1, help="Tokens that the target writes first.")] = 1_000_000,
+    minutes: Annotated[float, typer.Option(min=0.0, help="Minutes of training, earlier calls included.")] = 60.0,
+    kept_tokens: Annotated[int, typer.Option(min=8, help="Tokens that the draft can propose.")] = 8192,
+    passages: Annotated[bool, typer.Option(help="A fourth of the texts are summaries of Wikipedia passages.")] = True,
+    rows: Annotated[int, typer.Option(min=1, help="Texts written side by side.")] = 128,
+    length: Annotated[int, typer.Option(min=16, help="Longest text in tokens, question included.")] = 208,
+    dtype: Annotated[str, typer.Option(help="Of the target while it writes.")] = "bfloat16",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps …")] = "auto",
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the target on the hub.")] = None,
+) -> None:
+    """Train a draft for a target on texts that the target writes. Interrupted, the same command goes on."""
+    # the models take seconds to import, which `specbeam --help` should not cost
+    from specbeam import data
+    from specbeam.distill import distill as distil
+    from specbeam.models import load_pair
+
+    console = Console(stderr=True, highlight=False)
+    texts: list[str] = []
+    if passages:
+        try:
+            texts = data.passages()
+        except ValueError as error:
+            console.print(f"without summaries: {error}", markup=False)
+    pair = load_pair(target, "none", dtype=dtype, device=device, revision=revision, packed=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[says]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bars:
+        writing = bars.add_task("texts", total=positions, says="")
+        training = bars.add_task("training", total=60 * minutes, says="")
+
+        def written(count: int) -> None:
+            bars.update(writing, completed=min(count, positions), says=f"{count:,} tokens")
+
+        def told(progress: Any) -> None:
+            says = f"loss {progress.losses[-1][1]:.2f}"
+            if progress.agreements:
+                says += f", agrees in {progress.agreements[-1][1][0]:.0%}"
+            bars.update(training, completed=progress.seconds, says=says)
+
+        try:
+            found = distil(
+                pair.target,
+                pair.tokenizer,
+                target or "SmolLM2-135M-Instruct",
+                out,
+                **{"positions": positions, "minutes": minutes, "kept_tokens": kept_tokens, "passages": texts},
+                **{"rows": rows, "length": length, "written": written, "told": told},
+            )
+        except KeyboardInterrupt:
+            bars.stop()
+            console.print("stopped; the same command goes on from the last checkpoint")
+            raise typer.Exit(130) from None
+    _draw(found, out / "training.png")
+    table = Table("held-out prompts", *(f"depth {depth + 1}" for depth in range(found["depths"])))
+    for name, hits in found["agreement"].items():
+        table.add_row(name, *(f"{share:.2f}" for share in hits["top_1"]))
+    Console(highlight=False).print(table)
+    print(f"use it: load_pair({target!r}, draft={str(out)!r})")
+
+
+def _draw(training: dict[str, Any], path: Path) -> None:
+    """The loss, and the agreement by depth on held-out prompts, over the time of training."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    left.plot([seconds / 60 for seconds, _ in training["losses"]], [loss for _, loss in training["losses"]])
+    left.set_ylabel("loss at depth 1 (nats)")
+    minutes = [seconds / 60 for seconds, _ in training["agreements"]]
+    for depth in range(training["depths"]):
+        shares = [by_depth[depth] for _, by_depth in training["agreements"]]
+        right.plot(minutes, shares, marker="o", label=f"depth {depth + 1}")
+    right.set_ylabel("agreement with the target's likeliest token")
+    right.legend()
+    for axes in (left, right):
+        axes.set_xlabel("minutes of training")
+    scratch = path.with_suffix(".part.png")
+    figure.savefig(scratch, dpi=120)
+    scratch.replace(path)

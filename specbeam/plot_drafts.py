@@ -1,0 +1,173 @@
+"""Charts of drafts: how often they agree with the target, what they cost, and how well that predicts their speed.
+
+Every function takes plain data, returns a Figure and computes the finding that its title states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from .plot_style import BLUE, COLOURS, GREEN, GREY, MARKERS, RED, ShownFigure, counted, single_axes
+
+Rows = Sequence[dict[str, Any]]
+
+
+def agreement_by_depth(rows: Rows, compare: tuple[str, str]) -> Figure:
+    """Agreement with the target against the depth of guessing, a panel for each k of `top_k`, a line for each draft.
+
+    Each row has `draft`, and `top_1` and `top_4`, shares by depth from 1 on; `compare` names the two drafts of the
+    title.
+    """
+    figure = ShownFigure(figsize=(9.5, 4.0), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, name, text in zip(panels, ("top_1", "top_4"), ("the likeliest", "among the 4 likeliest"), strict=True):
+        for place, row in enumerate(rows):
+            depths = range(1, len(row[name]) + 1)
+            axes.plot(depths, row[name], color=COLOURS[place % 7], marker=MARKERS[place % 7], label=row["draft"])
+        axes.set_title(f"the target's token is {text} of the draft", fontsize="medium")
+        axes.set_xlabel("depth: the last depth − 1 tokens are guesses")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylim(0)
+    panels[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    panels[0].set_ylabel("held-out positions (%)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    first, second = (_named(rows, name)["top_1"] for name in compare)
+    deepest = len(first)
+    figure.suptitle(
+        f"'{compare[0]}' says the target's token at {first[0]:.0%} of the positions, "
+        f"'{compare[1]}' at {second[0]:.0%};\n"
+        f"after {counted(deepest - 1, 'guess', 'es')} it is {first[-1]:.0%} and {second[-1]:.0%}"
+    )
+    return figure
+
+
+def agreement_over_time(curves: Mapping[str, Sequence[tuple[float, Sequence[float]]]]) -> Figure:
+    """Agreement at depth 1 against the time of training, a line for each draft.
+
+    `curves` maps the name of a draft to points (seconds, shares by depth). The title is about the curve that was
+    trained longest and the best of the others.
+    """
+    figure, axes = single_axes(7.5, 4.0)
+    for place, (name, points) in enumerate(curves.items()):
+        seconds, shares = [each for each, _ in points], [by_depth[0] for _, by_depth in points]
+        axes.plot(seconds, shares, color=COLOURS[place % 7], marker=MARKERS[place % 7], markersize=5, label=name)
+    axes.set_xscale("log")
+    axes.set_ylim(0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xlabel("time of training (s)")
+    axes.set_ylabel("agreement at depth 1 (% of held-out positions)")
+    axes.legend(frameon=False)
+    ends = {name: (points[-1][0], points[-1][1][0]) for name, points in curves.items()}
+    longest = max(ends, key=lambda name: ends[name][0])
+    found = f"'{longest}' agrees at {ends[longest][1]:.0%} of the positions after {_span(ends[longest][0])} of training"
+    others = [name for name in ends if name != longest]
+    if others:
+        best = max(others, key=lambda name: ends[name][1])
+        found += f";\nbest of the others is '{best}' with {ends[best][1]:.0%} after {_span(ends[best][0])}"
+    axes.set_title(found, loc="left")
+    return figure
+
+
+def head_cost(rows: Rows, chosen: int) -> Figure:
+    """What a draft's head costs and covers, against the number of tokens that it keeps.
+
+    Each row has `kept_tokens`, `covered` (share of the target's tokens that the head can say) and `seconds`, which
+    maps the number of nodes on a level to the measured times of that level. `chosen` is the size of the title.
+    """
+    rows = sorted(rows, key=lambda row: row["kept_tokens"])
+    sizes = [row["kept_tokens"] for row in rows]
+    figure = ShownFigure(figsize=(9.5, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for place, width in enumerate(rows[0]["seconds"]):
+        times = [[1e3 * each for each in row["seconds"][width]] for row in rows]
+        look = {"color": COLOURS[place % 7], "marker": MARKERS[place % 7]}
+        left.plot(sizes, list(map(median, times)), label=f"level of {counted(width, 'node')}", **look)
+        left.fill_between(sizes, list(map(min, times)), list(map(max, times)), color=look["color"], alpha=0.15)
+    right.plot(sizes, [row["covered"] for row in rows], color=GREEN, marker="D")
+    for axes in (left, right):
+        axes.axvline(chosen, color=GREY, linestyle=":", linewidth=1.2)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
+        axes.set_xlabel("tokens that the head keeps")
+        axes.spines[["top", "right"]].set_visible(False)
+    left.set_ylim(0, 1.1 * max(median(times) * 1e3 for row in rows for times in row["seconds"].values()))
+    left.set_ylabel("time of a draft level (ms): median, range")
+    left.legend(frameon=False)
+    right.set_ylim(0, 1.05)
+    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    right.set_ylabel("target's held-out tokens covered (%)")
+    mine, whole = next(row for row in rows if row["kept_tokens"] == chosen), rows[-1]
+    widest = max(mine["seconds"])
+    cost = median(mine["seconds"][widest]) / median(whole["seconds"][widest])
+    figure.suptitle(
+        f"A head of {chosen:,} of {sizes[-1]:,} tokens covers {mine['covered']:.0%} of what the target says;\n"
+        f"a level of {counted(widest, 'node')} takes {cost:.0%} of the time that it takes with all of them"
+    )
+    return figure
+
+
+def predicted_speed(rows: Rows) -> Figure:
+    """Speed relative to no draft against the drafted nodes a pass, predicted and measured, a panel for each search.
+
+    Each row has `num_beams`, `drafted` (nodes a pass, on average), `passes_only` and `predicted` (the speed that
+    the cost of the target's passes predicts, without and with that of drafting), `measured` (a list) and `chosen`:
+    whether the number of nodes was left to the budget.
+    """
+    beams = sorted({row["num_beams"] for row in rows})
+    figure = ShownFigure(figsize=(max(6.0, 4.75 * len(beams)), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(beams), sharey=True, squeeze=False)[0]
+    for axes, number in zip(panels, beams, strict=True):
+        mine = sorted((r for r in rows if r["num_beams"] == number), key=lambda row: row["drafted"])
+        fixed, free = ([row for row in mine if row["chosen"] is wanted] for wanted in (False, True))
+        nodes = [row["drafted"] for row in fixed]
+        axes.axhline(1, color=GREY, linestyle=":", linewidth=1)
+        axes.plot(nodes, [r["passes_only"] for r in fixed], color=GREY, linestyle="--", label="predicted, passes only")
+        axes.plot(nodes, [r["predicted"] for r in fixed], color=BLUE, label="predicted, passes and drafting")
+        for some, look in ((fixed, {"marker": "o", "color": RED}), (free, {"marker": "*", "color": GREEN})):
+            middle = [median(row["measured"]) for row in some]
+            at = [row["drafted"] for row in some]
+            name = "measured, the budget's own choice" if some is free else "measured"
+            size = 14 if some is free else 6
+            axes.vlines(at, *([pick(row["measured"]) for row in some] for pick in (min, max)), color=look["color"])
+            axes.plot(at, middle, linestyle="none", markersize=size, label=name, **look)
+        axes.set_title("greedy" if number == 1 else counted(number, "beam"), fontsize="medium")
+        axes.set_xlabel("drafted nodes a pass, on average")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylim(0)
+    panels[0].set_ylabel("speed (× no draft)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    figure.suptitle(_prediction_finding(rows))
+    return figure
+
+
+def _prediction_finding(rows: Rows) -> str:
+    judged = [row for row in rows if row["drafted"]]
+    if not judged:
+        return "Nothing was drafted, so nothing was predicted"
+    off = [abs(row["predicted"] / median(row["measured"]) - 1) for row in judged]
+    kinds = []
+    for row in (row for row in judged if row["chosen"]):
+        fixed = [r for r in rows if r["num_beams"] == row["num_beams"] and not r["chosen"]]
+        best = max((median(r["measured"]) for r in fixed), default=0.0)
+        name = "greedy" if row["num_beams"] == 1 else counted(row["num_beams"], "beam")
+        kinds += [f"{name}: {median(row['measured']) / best:.0%}"] if best else []
+    found = f"The predicted speed is {median(off):.0%} off in the median and {max(off):.0%} at worst"
+    return found + (f";\nof the best fixed number's speed the budget reaches: {', '.join(kinds)}" if kinds else "")
+
+
+def _named(rows: Rows, draft: str) -> dict[str, Any]:
+    found = [row for row in rows if row["draft"] == draft]
+    if not found:
+        raise ValueError(f"no row is of the draft {draft!r}; there are: {', '.join(r['draft'] for r in rows)}.")
+    return found[0]
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
