@@ -12,6 +12,8 @@ from rich.table import Table
 
 from specbeam.cli_runs import one_line_errors
 
+PASSAGES_LICENCE = "part of them are its summaries of Wikipedia passages from BoolQ (CC BY-SA 3.0)"
+
 
 @one_line_errors
 def distill(
@@ -30,9 +32,14 @@ def distill(
     """Train a draft for a target on texts that the target writes. Interrupted, the same command goes on."""
     # the models take seconds to import, which `specbeam --help` should not cost
     from specbeam import data
+    from specbeam.distill import LICENCE
     from specbeam.distill import distill as distil
+    from specbeam.embedded import NAME
     from specbeam.models import load_pair
+    from specbeam.plots import training_curves
 
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out={str(out)!r} is a file; give a folder, new or from an earlier call")
     console = Console(stderr=True, highlight=False)
     texts: list[str] = []
     if passages:
@@ -59,41 +66,21 @@ def distill(
             found = distil(
                 pair.target,
                 pair.tokenizer,
-                target or "SmolLM2-135M-Instruct",
+                target or NAME,
                 out,
                 **{"positions": positions, "minutes": minutes, "kept_tokens": kept_tokens, "passages": texts},
                 **{"rows": rows, "length": length, "written": written, "told": told},
+                licence=f"{LICENCE}; {PASSAGES_LICENCE}" if texts else LICENCE,
             )
         except KeyboardInterrupt:
             bars.stop()
             console.print("stopped; the same command goes on from the last checkpoint")
             raise typer.Exit(130) from None
-    _draw(found, out / "training.png")
+    scratch = out / "training.part.png"
+    training_curves(found).savefig(scratch, dpi=120)
+    scratch.replace(out / "training.png")
     table = Table("held-out prompts", *(f"depth {depth + 1}" for depth in range(found["depths"])))
     for name, hits in found["agreement"].items():
         table.add_row(name, *(f"{share:.2f}" for share in hits["top_1"]))
     Console(highlight=False).print(table)
     print(f"use it: load_pair({target!r}, draft={str(out)!r})")
-
-
-def _draw(training: dict[str, Any], path: Path) -> None:
-    """The loss, and the agreement by depth on held-out prompts, over the time of training."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.5, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    left.plot([seconds / 60 for seconds, _ in training["losses"]], [loss for _, loss in training["losses"]])
-    left.set_ylabel("loss at depth 1 (nats)")
-    minutes = [seconds / 60 for seconds, _ in training["agreements"]]
-    for depth in range(training["depths"]):
-        shares = [by_depth[depth] for _, by_depth in training["agreements"]]
-        right.plot(minutes, shares, marker="o", label=f"depth {depth + 1}")
-    right.set_ylabel("agreement with the target's likeliest token")
-    right.legend()
-    for axes in (left, right):
-        axes.set_xlabel("minutes of training")
-    scratch = path.with_suffix(".part.png")
-    figure.savefig(scratch, dpi=120)
-    scratch.replace(path)

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from .answers import stop_tokens, template_parts, write_shards
 from .data import load
-from .feature_model import FeatureModel
+from .feature_model import FeatureConfig, FeatureModel
 from .heldout import agreement, greedy_answers
 from .prompts import render_prompt
 from .shards import Shards, frequent
@@ -66,8 +67,11 @@ def distill(
 
     Returns:
         What `training.json` holds.
+
+    Raises ValueError if `folder` holds the texts of a target of another shape.
     """
     texts = folder / "texts"
+    _refuse_others(texts, target)
     count = write_texts(target, tokenizer, texts, positions, passages, rows, length, written)
     shards = Shards(texts)
     vocabulary = target.get_output_embeddings().weight.shape[0]  # type: ignore[union-attr]
@@ -152,6 +156,18 @@ def publish(model: FeatureModel, training: dict[str, Any], folder: Path) -> None
         scratch = folder / f"{file}.part"
         scratch.write_text(text, encoding="utf-8")
         os.replace(scratch, folder / file)
+
+
+def _refuse_others(texts: Path, target: PreTrainedModel) -> None:
+    for path in sorted(texts.glob("[0-9]*.safetensors"))[:1]:
+        with safe_open(path, framework="pt") as file:
+            theirs = tuple(file.get_slice("features").get_shape()[2:])
+        config = FeatureConfig.for_target(target)
+        if theirs != (len(config.layers), config.hidden_size):
+            raise ValueError(
+                f"the texts in {texts} were written by a model of another shape than {type(target).__name__}; "
+                "give another folder, or remove this one"
+            )
 
 
 def _kept(folder: Path, shards: Shards, size: int, vocabulary: int, always: list[int]) -> Tensor:

@@ -16,6 +16,8 @@ from .plot_style import BLUE, COLOURS, GREEN, GREY, MARKERS, RED, ShownFigure, c
 
 Rows = Sequence[dict[str, Any]]
 
+_ROUND = (1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 86400)  # seconds for an axis
+
 
 def agreement_by_depth(rows: Rows, compare: tuple[str, str]) -> Figure:
     """Agreement with the target against the depth of guessing, a panel for each k of `top_k`, a line for each draft.
@@ -57,10 +59,14 @@ def agreement_over_time(curves: Mapping[str, Sequence[tuple[float, Sequence[floa
     for place, (name, points) in enumerate(curves.items()):
         seconds, shares = [each for each, _ in points], [by_depth[0] for _, by_depth in points]
         axes.plot(seconds, shares, color=COLOURS[place % 7], marker=MARKERS[place % 7], markersize=5, label=name)
+    reached = [seconds for points in curves.values() for seconds, _ in points]
+    ticks = [tick for tick in _ROUND if min(reached) / 2 <= tick <= 2 * max(reached)]
     axes.set_xscale("log")
+    axes.set_xticks(ticks, list(map(_span, ticks)))
+    axes.minorticks_off()
     axes.set_ylim(0)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set_xlabel("time of training (s)")
+    axes.set_xlabel("time of training (logarithmic)")
     axes.set_ylabel("agreement at depth 1 (% of held-out positions)")
     axes.legend(frameon=False)
     ends = {name: (points[-1][0], points[-1][1][0]) for name, points in curves.items()}
@@ -71,6 +77,38 @@ def agreement_over_time(curves: Mapping[str, Sequence[tuple[float, Sequence[floa
         best = max(others, key=lambda name: ends[name][1])
         found += f";\nbest of the others is '{best}' with {ends[best][1]:.0%} after {_span(ends[best][0])}"
     axes.set_title(found, loc="left")
+    return figure
+
+
+def training_curves(training: Mapping[str, Any]) -> Figure:
+    """The loss (nats) and the held-out agreement at each depth over the minutes of a training.
+
+    `training` is what `training.json` holds: `losses` are points (seconds, loss at depth 1), `agreements` points
+    (seconds, shares by depth).
+    """
+    figure = ShownFigure(figsize=(9.5, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    losses, points = training["losses"], training["agreements"]
+    left.plot([seconds / 60 for seconds, _ in losses], [loss for _, loss in losses], color=GREY, linewidth=1)
+    left.set_ylabel("training loss at depth 1 (nats)")
+    depths = len(points[-1][1])
+    for depth in range(depths):
+        shares = [by_depth[depth] for _, by_depth in points]
+        look = {"color": COLOURS[depth % 7], "marker": MARKERS[depth % 7], "markersize": 5}
+        right.plot([seconds / 60 for seconds, _ in points], shares, label=f"depth {depth + 1}", **look)
+    right.set_ylim(0)
+    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    right.set_ylabel("agreement (% of held-out positions)")
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.set_xlim(0)
+        axes.set_xlabel("time of training (min)")
+        axes.spines[["top", "right"]].set_visible(False)
+    seconds, shares = points[-1]
+    found = f"After {_span(seconds)} of training the draft says the target's token at {shares[0]:.0%} of the positions"
+    if depths > 1:
+        found += f",\nand at {shares[-1]:.0%} after {counted(depths - 1, 'guess', 'es')} of its own"
+    figure.suptitle(found)
     return figure
 
 
@@ -152,14 +190,16 @@ def _prediction_finding(rows: Rows) -> str:
     if not judged:
         return "Nothing was drafted, so nothing was predicted"
     off = [abs(row["predicted"] / median(row["measured"]) - 1) for row in judged]
-    kinds = []
+    reached = []
     for row in (row for row in judged if row["chosen"]):
         fixed = [r for r in rows if r["num_beams"] == row["num_beams"] and not r["chosen"]]
         best = max((median(r["measured"]) for r in fixed), default=0.0)
         name = "greedy" if row["num_beams"] == 1 else counted(row["num_beams"], "beam")
-        kinds += [f"{name}: {median(row['measured']) / best:.0%}"] if best else []
+        reached += [f"{median(row['measured']) / best:.0%} ({name})"] if best else []
     found = f"The predicted speed is {median(off):.0%} off in the median and {max(off):.0%} at worst"
-    return found + (f";\nof the best fixed number's speed the budget reaches: {', '.join(kinds)}" if kinds else "")
+    if reached:
+        found += f";\nthe budget's choice ran at {' and '.join(reached)} of the best fixed number's speed"
+    return found
 
 
 def _named(rows: Rows, draft: str) -> dict[str, Any]:

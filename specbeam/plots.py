@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .plot_drafts import agreement_by_depth, agreement_over_time, head_cost, predicted_speed
+from .plot_drafts import agreement_by_depth, agreement_over_time, head_cost, predicted_speed, training_curves
 from .plot_speed import speed_by_beams, steps_per_pass, time_split
 from .plot_style import BLUE, COLOURS, GREY, HATCHES, MARKERS, ShownFigure, counted, single_axes
 from .plot_traces import beam_tree, draft_strip, tree_mask
@@ -33,6 +33,7 @@ __all__ = [
     "speed_by_beams",
     "steps_per_pass",
     "time_split",
+    "training_curves",
     "tree_mask",
 ]
 

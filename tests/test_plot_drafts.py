@@ -49,9 +49,34 @@ def test_agreement_over_time_names_the_longest_training_and_the_best_other():
         "'shipped' agrees at 50% of the positions after 60 min of training;\n"
         "best of the others is 'feature' with 30% after 40 s"
     )
-    assert line(axes, "layers") == [[20.0, 40.0], [0.1, 0.2]] and "(s)" in axes.get_xlabel()
+    assert line(axes, "layers") == [[20.0, 40.0], [0.1, 0.2]] and "time" in axes.get_xlabel()
+    assert [text.get_text() for text in axes.get_xticklabels()] == [
+        "10 s",
+        "30 s",
+        "60 s",
+        "3 min",
+        "10 min",
+        "30 min",
+        "60 min",
+    ]
     alone = plots.agreement_over_time({"layers": curves["layers"]}).axes[0]
     assert alone.get_title(loc="left") == "'layers' agrees at 20% of the positions after 40 s of training"
+
+
+def test_training_curves_show_the_loss_and_every_depth_over_the_same_minutes():
+    training: dict[str, Any] = {"losses": [(60.0, 3.0), (120.0, 2.0)]}
+    training["agreements"] = [(60.0, [0.2, 0.1]), (120.0, [0.5, 0.25])]
+    figure = drawn(plots.training_curves(training))
+    assert figure.get_suptitle() == (
+        "After 2 min of training the draft says the target's token at 50% of the positions,\n"
+        "and at 25% after 1 guess of its own"
+    )
+    left, right = figure.axes
+    assert list(left.lines[0].get_xdata()) == [1.0, 2.0] and list(left.lines[0].get_ydata()) == [3.0, 2.0]  # type: ignore[arg-type]
+    assert line(right, "depth 2") == [[1.0, 2.0], [0.1, 0.25]]
+    assert "(nats)" in left.get_ylabel() and all("(min)" in axes.get_xlabel() for axes in figure.axes)
+    shallow = plots.training_curves({"losses": [], "agreements": [(30.0, [0.5])]})
+    assert shallow.get_suptitle() == "After 30 s of training the draft says the target's token at 50% of the positions"  # type: ignore[attr-defined]
 
 
 def test_head_cost_shows_time_and_coverage_of_every_size():
@@ -86,7 +111,7 @@ def test_predicted_speed_says_how_far_off_it_is_and_what_the_budget_reached():
     figure = drawn(plots.predicted_speed(rows))
     assert figure.get_suptitle() == (
         "The predicted speed is 5% off in the median and 20% at worst;\n"
-        "of the best fixed number's speed the budget reaches: greedy: 90%, 4 beams: 110%"
+        "the budget's choice ran at 90% (greedy) and 110% (4 beams) of the best fixed number's speed"
     )
     greedy, beams = figure.axes
     assert (greedy.get_title(), beams.get_title()) == ("greedy", "4 beams")
