@@ -99,10 +99,10 @@ def write(
     features = torch.zeros(batch, length, len(layers), model.config.get_text_config().hidden_size, dtype=states)
     cache = Cache(layer_class_to_replicate=SlotLayer)
     same = bool((prompts == prompts[0]).all())
-    read = prompts[:1] if same else prompts
+    read = (prompts[:1] if same else prompts).to(model.device)
     output = model(input_ids=read, past_key_values=cache, use_cache=True, output_hidden_states=True, logits_to_keep=1)
-    features[:, :width] = torch.stack([output.hidden_states[i] for i in layers], 2)
-    logits = output.logits[:, -1]
+    features[:, :width] = torch.stack([output.hidden_states[i].to(features) for i in layers], 2)
+    logits = output.logits[:, -1].cpu()
     if same:
         _select(cache, torch.zeros(batch, dtype=torch.long))
         logits = logits.expand(batch, -1)
@@ -120,9 +120,10 @@ def write(
             going = [going[j] for j in kept]
             _select(cache, torch.tensor(kept))
             input_ids = input_ids[kept]
+        input_ids = input_ids.to(model.device)
         output = model(input_ids=input_ids, past_key_values=cache, use_cache=True, output_hidden_states=True)
-        features[going, at] = torch.stack([output.hidden_states[i][:, 0] for i in layers], 1).to(states)
-        logits = output.logits[:, -1]
+        features[going, at] = torch.stack([output.hidden_states[i][:, 0].to(features) for i in layers], 1)
+        logits = output.logits[:, -1].cpu()
     tokens = torch.zeros(batch, length, dtype=torch.int32)
     tokens[:, :width] = prompts
     for b, row in enumerate(rows):

@@ -92,7 +92,7 @@ def distill(
         "positions_seen": progress.positions,
         "steps": progress.steps,
         "train_minutes": progress.seconds / 60,
-        "machine": f"{torch.get_num_threads()} threads of {platform.processor() or platform.machine()}",
+        "machine": _machine(target.device),
         "depths": DEPTHS,
         "parameters": sum(weight.numel() for weight in model.trained().values()),
         "kept_tokens": len(kept),
@@ -156,6 +156,12 @@ def publish(model: FeatureModel, training: dict[str, Any], folder: Path) -> None
         scratch = folder / f"{file}.part"
         scratch.write_text(text, encoding="utf-8")
         os.replace(scratch, folder / file)
+
+
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} threads of {platform.processor() or platform.machine()}"
 
 
 def _refuse_others(texts: Path, target: PreTrainedModel) -> None:

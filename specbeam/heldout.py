@@ -37,9 +37,8 @@ def greedy_answers(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max
     found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     head: Any = model.get_output_embeddings()
     with torch.inference_mode():  # row by row: a vocabulary is wide
-        found["likeliest"] = torch.stack(
-            [head(states[:, -1].to(head.weight.dtype)).argmax(-1) for states in found["features"]]
-        )
+        last = [states[:, -1].to(model.device, head.weight.dtype) for states in found["features"]]
+        found["likeliest"] = torch.stack([head(states).argmax(-1).cpu() for states in last])
     return found
 
 
@@ -53,8 +52,9 @@ def agreement(
     that the target's states were not at hand. The target's likeliest token is that of its whole vocabulary: one that
     the draft does not keep counts as a miss.
     """
+    answers = {name: column.to(model.kept.device) for name, column in answers.items()}
     tokens, states = answers["tokens"].long(), answers["features"]
-    place = torch.arange(1, tokens.shape[1])[None]
+    place = torch.arange(1, tokens.shape[1], device=tokens.device)[None]
     wanted = (place >= answers["begins"][:, None]) & (place < answers["ends"][:, None])
     truth = answers["likeliest"][:, 1:]
     found: dict[int, list[float]] = {k: [] for k in top}

@@ -92,7 +92,8 @@ def standalone_agreement(
     wanted = (place >= answers["begins"][:, None]) & (place < answers["ends"][:, None])
     hits = {k: 0 for k in top}
     for row, use, truth in zip(tokens, wanted, answers["likeliest"], strict=True):  # row by row: a vocabulary is wide
-        ranked = model(row[None], use_cache=False).logits[0][use].topk(max(top)).indices  # type: ignore[operator]
+        logits = model(row[None].to(model.device), use_cache=False).logits[0].cpu()  # type: ignore[operator]
+        ranked = logits[use].topk(max(top)).indices
         for k in top:
             hits[k] += int((ranked[:, :k] == truth[use][:, None]).any(-1).sum())
     return {k: found / max(int(wanted.sum()), 1) for k, found in hits.items()}

@@ -25,11 +25,12 @@ SHIPPED = Path(__file__).parent / "weights" / "SmolLM2-135M-Instruct"
 
 
 def new_draft(target: PreTrainedModel, kept: torch.Tensor, seed: int = 0) -> FeatureModel:
-    """An untrained feature draft for `target` that can propose the tokens `kept`."""
+    """An untrained feature draft for `target` that can propose the tokens `kept`, on the device of its head."""
     head, embedding = _rows(target)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return FeatureModel(FeatureConfig.for_target(target), embedding, head[kept].float(), kept)
+        config, kept = FeatureConfig.for_target(target), kept.to(head.device)
+        return FeatureModel(config, embedding.to(head.device), head[kept].float(), kept).to(head.device)
 
 
 def save_draft(model: FeatureModel, folder: Path, target: str) -> None:
@@ -56,11 +57,11 @@ def load_draft(folder: str | os.PathLike, target: PreTrainedModel, packed: bool 
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
         config = FeatureConfig.from_dict(json.loads(metadata["config"]))
+        kept = weights.pop("kept").long()
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder} holds no trained draft ({error}); make one with `specbeam distill --out {folder}`"
         ) from error
-    kept = weights.pop("kept").long()
     head, embedding = _rows(target)
     size, layers = target.config.get_text_config().hidden_size, target.config.get_text_config().num_hidden_layers
     if config.hidden_size != size or config.layers[-1] != layers or int(kept.max()) >= len(head):
@@ -70,6 +71,11 @@ def load_draft(folder: str | os.PathLike, target: PreTrainedModel, packed: bool 
             "`specbeam distill`, or use draft='recall'"
         )
     model = FeatureModel(config, embedding, head[kept.to(head.device)], kept.to(head.device))
+    shapes = {name: weight.shape for name, weight in model.trained().items()}
+    if shapes != {name: weight.shape for name, weight in weights.items()}:
+        raise ValueError(
+            f"{folder} holds no trained draft of this version; make one with `specbeam distill --out {folder}`"
+        )
     model.load_state_dict(weights, strict=False)
     model.requires_grad_(False).eval()
     dtype = target.dtype

@@ -74,10 +74,10 @@ class FeatureStudent:
 
 def judged(batch: dict[str, Tensor], begin: int, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """The positions from 1 on, (1, length - 1), and which of them count, (rows, length - 1)."""
-    place = torch.arange(1, batch["tokens"].shape[1])[None]
+    place = torch.arange(1, batch["tokens"].shape[1], device=batch["tokens"].device)[None]
     wanted = (place >= begin) & (place < batch["ends"][:, None])
     if share < 1:
-        wanted &= torch.rand(wanted.shape, generator=generator) < share
+        wanted &= (torch.rand(wanted.shape, generator=generator) < share).to(wanted.device)
     return place, wanted
 
 
@@ -119,11 +119,11 @@ def train(
         torch.optim.Muon(matrices, lr=learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(vectors, lr=learning_rate, weight_decay=0.0),
     ]
-    progress = Progress()
+    progress, device = Progress(), next(iter(weights.values())).device
     generator = torch.Generator().manual_seed(seed)
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
         with torch.no_grad():
             for name, weight in weights.items():
                 weight.copy_(saved["model"][name])
@@ -150,10 +150,10 @@ def train(
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate * rate
-        batch = shards.batch(positions)
-        with torch.autocast("cpu", torch.bfloat16):
+        batch = {name: column.to(device) for name, column in shards.batch(positions).items()}
+        with torch.autocast(device.type, torch.bfloat16):
             found = student.losses(batch, share, generator)
-        counts = torch.tensor([DISCOUNT**depth for depth in range(len(found))])
+        counts = torch.tensor([DISCOUNT**depth for depth in range(len(found))], device=device)
         ((torch.stack(found) * counts).sum() / counts.sum()).backward()
         torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
         for optimiser in optimisers:

@@ -31,7 +31,7 @@ def unroll(model: FeatureModel, states: Tensor, tokens: Tensor, depths: int) -> 
     batch, length = tokens.shape
     positions = torch.arange(1, length + 1, device=tokens.device)[None].expand(batch, -1)
     groups, dim = model.config.key_heads, model.config.head_dim
-    behind = torch.arange(length)[:, None] - torch.arange(length)[None]  # how far back a key is
+    behind = positions[0, :, None] - positions[:1]  # how far back a key is
     keys: list[Tensor] = []
     values: list[Tensor] = []
     for depth in range(depths):

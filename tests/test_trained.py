@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from test_feature_draft import IDS, KEPT, MASK, tiny_target
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -67,6 +70,20 @@ def test_a_folder_without_a_whole_draft_is_refused(tmp_path: Path, damage: str) 
         (tmp_path / WEIGHTS).write_bytes((tmp_path / WEIGHTS).read_bytes()[:200])
     with pytest.raises(ValueError, match=r"holds no trained draft.*specbeam distill"):
         load_draft(tmp_path, tiny_target())
+
+
+def test_a_draft_with_other_weights_than_its_shape_says_is_refused(tmp_path: Path) -> None:
+    target = tiny_target()
+    model = new_draft(target, KEPT)
+    weights = {name: weight.detach() for name, weight in model.trained().items()} | {"kept": KEPT.int()}
+    metadata = {"config": json.dumps(asdict(model.config)), "target": "tiny"}
+    for name, weight in (("join.weight", None), ("join.weight", torch.zeros(3, 3)), ("kept", None)):
+        damaged = {n: w for n, w in weights.items() if n != name} | ({} if weight is None else {name: weight})
+        save_file(damaged, tmp_path / WEIGHTS, metadata)
+        with pytest.raises(ValueError, match=r"holds no trained draft.*specbeam distill"):
+            load_draft(tmp_path, target)
+    save_file(weights, tmp_path / WEIGHTS, metadata)
+    load_draft(tmp_path, target)
 
 
 def test_the_shipped_draft_is_refused_for_another_model() -> None:
