@@ -42,6 +42,10 @@ class Shards:
             "features": file.get_slice("features")[chosen],
         }
 
+    def shuffle(self, seed: int) -> None:
+        """Draw other batches from now on."""
+        self._draw.seed(seed)
+
     def positions(self) -> int:
         """How many positions all shards hold."""
         total = 0

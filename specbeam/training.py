@@ -130,6 +130,9 @@ def train(
         for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
             optimiser.load_state_dict(state)
         progress = Progress(**saved["progress"])
+        # or an often interrupted training would see the same first batches every time
+        generator.manual_seed(seed + progress.steps)
+        shards.shuffle(seed + progress.steps)
 
     def save() -> None:
         if held_out is not None:

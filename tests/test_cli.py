@@ -170,4 +170,4 @@ def test_an_error_of_the_library_is_one_line_too(calls, monkeypatch):
 
 def test_help_names_the_commands():
     result = invoke("--help")
-    assert all(name in result.stdout for name in ("generate", "compare", "run", "reports"))
+    assert all(name in result.stdout for name in ("generate", "compare", "distill", "run", "reports"))

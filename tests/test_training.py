@@ -94,6 +94,19 @@ def test_a_checkpoint_is_gone_on_from(target, texts, tmp_path) -> None:
     assert further.positions > first.positions
 
 
+def test_a_resumed_training_does_not_begin_with_the_same_batches_again(target, texts, tmp_path) -> None:
+    def batches(minutes: float) -> list[list[int]]:
+        shards, drawn = Shards(texts), []
+        draw = shards.batch
+        shards.batch = lambda positions: (drawn.append(draw(positions)), drawn[-1])[1]
+        train(student_of(target), shards, tmp_path, minutes=minutes, positions=100)
+        return [batch["tokens"][0].tolist() for batch in drawn]
+
+    first, second = batches(0.2), batches(0.4)
+    assert len(first) == len(second) == 12
+    assert first != second
+
+
 def test_a_checkpoint_is_left_now_and_then_with_agreement_measured_off_the_clock(target, texts, tmp_path) -> None:
     told: list[int] = []
     progress = train(
