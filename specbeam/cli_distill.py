@@ -51,7 +51,7 @@ def distill(
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[says]}"), TimeRemainingColumn())
     with Progress(*columns, console=console) as bars:
         writing = bars.add_task("texts", total=positions, says="")
-        training = bars.add_task("training", total=60 * minutes, says="")
+        training = bars.add_task("training", total=60 * minutes, says="after held-out prompts are answered")
 
         def written(count: int) -> None:
             bars.update(writing, completed=min(count, positions), says=f"{count:,} tokens")

@@ -161,7 +161,7 @@ def publish(model: FeatureModel, training: dict[str, Any], folder: Path) -> None
 def _machine(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} threads of {platform.processor() or platform.machine()}"
+    return f"{torch.get_num_threads()} CPU thread(s) of {platform.processor() or platform.machine()}"
 
 
 def _refuse_others(texts: Path, target: PreTrainedModel) -> None:
