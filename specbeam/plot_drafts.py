@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -60,7 +61,7 @@ def agreement_over_time(curves: Mapping[str, Sequence[tuple[float, Sequence[floa
         seconds, shares = [each for each, _ in points], [by_depth[0] for _, by_depth in points]
         axes.plot(seconds, shares, color=COLOURS[place % 7], marker=MARKERS[place % 7], markersize=5, label=name)
     reached = [seconds for points in curves.values() for seconds, _ in points]
-    ticks = [tick for tick in _ROUND if min(reached) / 2 <= tick <= 2 * max(reached)]
+    ticks = [tick for tick in _ROUND if min(reached) / 2 <= tick <= 1.5 * max(reached)]
     axes.set_xscale("log")
     axes.set_xticks(ticks, list(map(_span, ticks)))
     axes.minorticks_off()
@@ -147,6 +148,39 @@ def head_cost(rows: Rows, chosen: int) -> Figure:
     figure.suptitle(
         f"A head of {chosen:,} of {sizes[-1]:,} tokens covers {mine['covered']:.0%} of what the target says;\n"
         f"a level of {counted(widest, 'node')} takes {cost:.0%} of the time that it takes with all of them"
+    )
+    return figure
+
+
+def cost_and_steps(nodes: Sequence[int], seconds: Sequence[float], rows: Rows) -> Figure:
+    """What a drafted node costs and what it brings: the time of a pass, and search steps a pass, by drafted nodes.
+
+    `seconds[i]` is the time of a pass over `nodes[i]` nodes. Each row has `num_beams`, `drafted` (nodes a pass, on
+    average), `steps_per_pass` and `chosen`: whether the number of nodes was left to the budget.
+    """
+    figure = ShownFigure(figsize=(9.5, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(nodes, [1e3 * each for each in seconds], color=BLUE, marker="o")
+    left.set_xlabel("nodes in the pass")
+    left.set_ylabel("time of a pass (ms)")
+    found = []
+    for place, number in enumerate(sorted({row["num_beams"] for row in rows})):
+        name = "greedy" if number == 1 else counted(number, "beam")
+        mine = sorted((r for r in rows if r["num_beams"] == number and not r["chosen"]), key=lambda row: row["drafted"])
+        drafted, steps = ([row[key] for row in mine] for key in ("drafted", "steps_per_pass"))
+        right.plot(drafted, steps, color=COLOURS[place % 7], marker=MARKERS[place % 7], label=name)
+        found.append(f"{steps[-1] / steps[0]:.1f} × the steps ({name})")
+    right.set_xlabel("drafted nodes a pass, on average")
+    right.set_ylabel("search steps a target pass")
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.set_xlim(0)
+        axes.set_ylim(0)
+        axes.spines[["top", "right"]].set_visible(False)
+    most = max(row["drafted"] for row in rows)
+    cost = float(np.interp(1 + most, nodes, seconds)) / seconds[0]
+    figure.suptitle(
+        f"{most:.0f} drafted nodes bring {' and '.join(found)}\nfor {cost:.1f} × the cost of a pass over one"
     )
     return figure
 

@@ -14,7 +14,14 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .plot_drafts import agreement_by_depth, agreement_over_time, head_cost, predicted_speed, training_curves
+from .plot_drafts import (
+    agreement_by_depth,
+    agreement_over_time,
+    cost_and_steps,
+    head_cost,
+    predicted_speed,
+    training_curves,
+)
 from .plot_speed import speed_by_beams, steps_per_pass, time_split
 from .plot_style import BLUE, COLOURS, GREY, HATCHES, MARKERS, ShownFigure, counted, single_axes
 from .plot_traces import beam_tree, draft_strip, tree_mask
@@ -25,6 +32,7 @@ __all__ = [
     "agreement_over_time",
     "beam_tree",
     "budget_sweep",
+    "cost_and_steps",
     "draft_strip",
     "four_methods",
     "head_cost",

@@ -94,6 +94,26 @@ def test_head_cost_shows_time_and_coverage_of_every_size():
     assert list(right.lines[0].get_ydata()) == [0.9, 1.0]  # type: ignore[arg-type]
 
 
+def test_cost_and_steps_say_what_the_most_nodes_bring_and_cost():
+    rows = [
+        {"num_beams": 1, "drafted": 0, "steps_per_pass": 1.0, "chosen": False},
+        {"num_beams": 1, "drafted": 14.0, "steps_per_pass": 2.5, "chosen": False},
+        {"num_beams": 1, "drafted": 9.0, "steps_per_pass": 9.9, "chosen": True},
+        {"num_beams": 4, "drafted": 0, "steps_per_pass": 1.0, "chosen": False},
+        {"num_beams": 4, "drafted": 15.0, "steps_per_pass": 1.5, "chosen": False},
+    ]
+    figure = drawn(plots.cost_and_steps([1, 8, 24], [0.04, 0.04, 0.08], rows))
+    assert figure.get_suptitle() == (
+        "15 drafted nodes bring 2.5 × the steps (greedy) and 1.5 × the steps (4 beams)\n"
+        "for 1.5 × the cost of a pass over one"
+    )
+    left, right = figure.axes
+    assert list(left.lines[0].get_ydata()) == [40.0, 40.0, 80.0] and "ms" in left.get_ylabel()  # type: ignore[arg-type]
+    assert line(right, "greedy") == [[0, 14.0], [1.0, 2.5]]
+    beyond = plots.cost_and_steps([1, 8], [0.04, 0.06], rows)
+    assert "for 1.5 ×" in beyond.get_suptitle()  # type: ignore[attr-defined]
+
+
 def speed(num_beams: int, drafted: float, predicted: float, measured: list[float], chosen: bool = False) -> dict:
     found: dict[str, Any] = {"num_beams": num_beams, "drafted": drafted, "predicted": predicted}
     return found | {"passes_only": predicted + 0.1, "measured": measured, "chosen": chosen}
