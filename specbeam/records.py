@@ -1,28 +1,38 @@
 """What an experiment leaves behind: one JSON file beside the executed notebook.
 
 A record says what was run (parameters, notebook, commit, models), on what (versions, device, threads), and what
-came out (metrics, timings with their spread). It holds JSON values only, so it can be read without this package.
+came out (metrics, timings with their spread). It holds JSON values only, so it can be read without this package:
+`record_schema` describes the file.
 """
 
-import hashlib
 import json
 import math
 import os
-import platform
 import secrets
 import statistics
-import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime, timezone
-from importlib import metadata
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from specbeam import record_schema
+from specbeam.provenance import NOTEBOOK_VARIABLE, environment, notebook_sha256, repository_root
+from specbeam.record_schema import STATUSES
+
+__all__ = [
+    "NOTEBOOK_VARIABLE",
+    "RECORD_VARIABLE",
+    "STATUSES",
+    "RunRecord",
+    "environment",
+    "notebook_sha256",
+    "plain",
+    "repository_root",
+    "spread",
+    "write_atomic",
+]
+
 RECORD_VARIABLE = "SPECBEAM_RECORD"  # where the runner wants the record
-NOTEBOOK_VARIABLE = "SPECBEAM_NOTEBOOK"  # the source that the runner executes
-PACKAGES = ("specbeam", "torch", "transformers", "tokenizers", "numpy")
-STATUSES = ("ok", "failed")
 
 
 @dataclass
@@ -49,6 +59,7 @@ class RunRecord:
     finished: str = ""
     seconds: float | None = None
     error: str | None = None
+    schema: int = record_schema.VERSION
 
     @classmethod
     def collect(
@@ -93,31 +104,32 @@ class RunRecord:
         """
         asked = path or os.environ.get(RECORD_VARIABLE)
         target = Path(asked) if asked else repository_root() / "build" / "runs" / f"{self.notebook}.json"
-        document = plain(asdict(self), "record")
+        document = plain({"schema": self.schema, **asdict(self)}, "record")
         return write_atomic(target, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> "RunRecord":
-        """Read a record. Raises ValueError when the file is missing, cut short, or no record."""
+        """Read a record, of an older format too (`record_schema` lists them).
+
+        Raises ValueError, with the path and the field, when the file is missing, cut short, or no record.
+        """
         path = Path(path)
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
         except FileNotFoundError:
             raise ValueError(f"There is no record at {path}: run the notebook first.") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise ValueError(f"The record {path} cannot be read: {error.strerror or error}.") from error
+        except (ValueError, RecursionError) as error:  # json's own errors are ValueErrors
             raise ValueError(f"{path} is not complete JSON ({error}): run the notebook again.") from error
-        if not isinstance(document, dict) or not isinstance(document.get("notebook"), str):
+        if not isinstance(document, dict) or "notebook" not in document:
             raise ValueError(f"{path} is not a run record: it has no 'notebook' name.")
-        names = {item.name for item in fields(cls)}
-        if unknown := sorted(document.keys() - names):
-            raise ValueError(f"{path} is not a run record of this version: unknown field {unknown[0]!r}.")
-        record = cls(**document)
-        for name in ("parameters", "metrics", "timings", "models", "versions"):
-            if not isinstance(getattr(record, name), dict):
-                raise ValueError(f"{path}: {name!r} must be an object, it is {getattr(record, name)!r}.")
-        if record.status not in STATUSES:
-            raise ValueError(f"{path}: status must be one of {', '.join(STATUSES)}, it is {record.status!r}.")
-        return record
+        try:
+            document = record_schema.upgraded(document)
+            record_schema.check(document)
+        except ValueError as error:
+            raise ValueError(f"{path} is not a run record that can be read: {error}") from None
+        return cls(**document)
 
 
 def spread(values: Iterable[float]) -> dict[str, float]:
@@ -171,33 +183,8 @@ def plain(value: Any, where: str) -> Any:
     raise ValueError(f"{where} is a {type(value).__name__}: record numbers, text, lists and dicts of them.")
 
 
-def environment(notebook: str) -> dict[str, Any]:
-    """The fields of a record that the process knows by itself."""
-    root = repository_root()
-    source = Path(os.environ.get(NOTEBOOK_VARIABLE) or root / "notebooks" / f"{notebook}.ipynb")
-    status = _git(root, "status", "--porcelain")
-    return {
-        "threads": _threads(),
-        "versions": {"python": platform.python_version(), **_versions()},
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "commit": _git(root, "rev-parse", "HEAD"),
-        "dirty": None if status is None else bool(status),
-        "notebook_sha256": notebook_sha256(source) if source.is_file() else None,
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-
-
-def notebook_sha256(path: str | Path) -> str:
-    """Hash of a notebook's cells without their outputs, so that saving it from JupyterLab changes nothing."""
-    cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
-    sources = [[cell["cell_type"], "".join(cell["source"])] for cell in cells]
-    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
-
-
-def repository_root() -> Path:
-    """The nearest folder above the working directory that holds a pyproject.toml, else the working directory."""
-    here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")
 
 
 def _timing(name: str, value: Any) -> dict[str, Any]:
@@ -210,7 +197,12 @@ def _models(pair: Any) -> dict[str, Any]:
     target = getattr(pair, "target", None)
     if target is None:
         return {}
-    described = {role: _model(getattr(pair, role)) for role in ("target", "draft") if getattr(pair, role, None)}
+    revisions = getattr(pair, "revisions", None) or {}
+    described = {
+        role: _model(getattr(pair, role), revisions.get(role))
+        for role in ("target", "draft")
+        if getattr(pair, role, None)
+    }
     dtype = getattr(target, "dtype", None)
     return {
         "models": {"pair": str(getattr(pair, "name", "")), **described},
@@ -219,37 +211,12 @@ def _models(pair: Any) -> dict[str, Any]:
     }
 
 
-def _model(model: Any) -> dict[str, Any]:
+def _model(model: Any, revision: str | None) -> dict[str, Any]:
     config = getattr(model, "config", None)
     described = {
         "class": type(model).__name__,
         "name": getattr(config, "_name_or_path", None) or None,
-        "revision": getattr(config, "_commit_hash", None),
+        "revision": revision or getattr(config, "_commit_hash", None),
         "dtype": str(model.dtype).removeprefix("torch.") if hasattr(model, "dtype") else None,
     }
     return {name: value for name, value in described.items() if value is not None}
-
-
-def _threads() -> int | None:
-    import torch  # here, because reading a record should not cost a second
-
-    return torch.get_num_threads()
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(root), *arguments]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip()

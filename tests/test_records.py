@@ -1,11 +1,16 @@
 import json
 import os
+from dataclasses import asdict, fields
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
+from specbeam import record_schema
 from specbeam.records import RunRecord, notebook_sha256, plain, spread, write_atomic
 from tests.notebook_factory import write_notebook
 
@@ -28,6 +33,19 @@ def test_a_record_describes_the_models_of_a_pair():
     assert (record.device, record.dtype) == ("cpu", "float32")
 
 
+def test_a_record_says_which_revision_the_pair_was_loaded_at():
+    target = SimpleNamespace(config=SimpleNamespace(_name_or_path="/cache/embedded"), dtype=torch.float32)
+    pair = SimpleNamespace(target=target, draft=None, name="toy", revisions={"target": "fingerprint"})
+    assert RunRecord.collect("x", {}, {}, pair=pair).models["target"]["revision"] == "fingerprint"
+
+
+def test_a_record_names_each_kind_of_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _index: "Card 9000")
+    assert RunRecord.collect("x", {}, {}).machine.endswith("2 × Card 9000")
+
+
 def test_save_follows_the_runner_and_otherwise_the_repository(tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "notebooks").mkdir()
@@ -37,22 +55,82 @@ def test_save_follows_the_runner_and_otherwise_the_repository(tmp_path, monkeypa
     assert RunRecord("x").save() == tmp_path / "asked.json"
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ('{"notebook": "x", "met', "not complete JSON"),
-        ("[]", "not a run record"),
-        ('{"notebook": "x", "surprise": 1}', "unknown field 'surprise'"),
-        ('{"notebook": "x", "status": "fine"}', "status must be one of"),
-        ('{"notebook": "x", "metrics": 3}', "'metrics' must be an object"),
-    ],
-)
+WRONG = {
+    '{"notebook": "x", "met': "not complete JSON",
+    "[" * 100_000: "not complete JSON",
+    '{"notebook": "x", "status": "ok", "seconds": NaN}': "NaN is no JSON number",
+    "[]": "not a run record",
+    '{"notebook": "x"}': "the field 'status' is missing",
+    '{"notebook": "x", "status": "ok", "surprise": 1}': "unknown field 'surprise'",
+    '{"notebook": "x", "status": "fine"}': "'status' must be one of ok, failed, it is 'fine'",
+    '{"notebook": "x", "status": "ok", "metrics": 3}': "'metrics' must be an object, it is 3",
+    '{"notebook": "x", "status": "ok", "seconds": "long"}': "'seconds' must be a number or null, it is 'long'",
+    '{"notebook": "x", "status": "ok", "timings": {"a_s": 1}}': "'timings.a_s' must be an object",
+    '{"notebook": "x", "status": "ok", "schema": 99}': "schema 99, and this specbeam reads up to 2: update",
+    '{"notebook": "x", "status": "ok", "schema": "2"}': "'schema' must be a version number",
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), WRONG.items(), ids=WRONG.values())
 def test_a_wrong_record_is_refused_with_its_path(tmp_path, text, reason):
     path = tmp_path / "x.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=reason) as error:
         RunRecord.load(path)
     assert str(path) in str(error.value)
+
+
+def test_a_folder_in_a_records_place_is_named(tmp_path):
+    with pytest.raises(ValueError, match="cannot be read: Is a directory"):
+        RunRecord.load(tmp_path)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+anything = st.fixed_dictionaries(
+    {"notebook": st.just("x") | json_values, "status": st.just("ok") | json_values},
+    optional={name: json_values for name in record_schema.SCHEMA["properties"] if name not in ("notebook", "status")},
+)
+
+
+@given(document=anything)
+def test_any_json_is_either_a_record_that_can_be_saved_again_or_a_clear_refusal(tmp_path_factory, document):
+    path = tmp_path_factory.mktemp("any") / "x.json"
+    path.write_text(json.dumps(document))
+    try:
+        record = RunRecord.load(path)
+    except ValueError as error:
+        assert str(path) in str(error)
+    else:
+        assert RunRecord.load(record.save(path)) == record
+
+
+def test_a_saved_record_follows_the_schema_that_is_shipped(tmp_path):
+    Draft202012Validator.check_schema(record_schema.SCHEMA)
+    validator = Draft202012Validator(record_schema.SCHEMA)
+    parameters = {"seed": 3, "repeats": 5, "warmups": 1}
+    metrics = {"speed": 1.5, "samples": [{"prompt": "a", "method": "beam", "text": "b"}]}
+    record = RunRecord.collect("01_toy", parameters, metrics, {"greedy_s": [3, 1, 2]})
+    document = json.loads(record.save(tmp_path / "x.json").read_text())
+    assert not list(validator.iter_errors(document))
+    assert document["schema"] == record_schema.VERSION and next(iter(document)) == "schema"
+    assert list(validator.iter_errors({**document, "metrics": {"samples": "text"}}))
+
+
+def test_the_schema_names_the_fields_of_a_record():
+    assert record_schema.SCHEMA["properties"].keys() == {item.name for item in fields(RunRecord)}
+
+
+def test_a_record_of_the_first_version_is_read(tmp_path):
+    document = asdict(RunRecord("x", metrics={"speed": 2.0}, seconds=3.5))
+    del document["schema"]
+    (tmp_path / "old.json").write_text(json.dumps(document))
+    record = RunRecord.load(tmp_path / "old.json")
+    assert record.schema == record_schema.VERSION and record.metrics == {"speed": 2.0}
+    assert RunRecord.load(record.save(tmp_path / "new.json")) == record
 
 
 def test_a_missing_record_says_what_to_do(tmp_path):
