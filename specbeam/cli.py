@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from specbeam.cli_distill import distill
+from specbeam.cli_records import records
 from specbeam.cli_runs import reports, run
 
 app = typer.Typer(
@@ -248,4 +249,5 @@ def _finite(value: Any) -> Any:
 
 app.command()(reported(run))
 app.command()(reported(reports))
+app.command()(records)
 app.command()(distill)

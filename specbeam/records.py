@@ -145,14 +145,14 @@ def spread(values: Iterable[float]) -> dict[str, float]:
     }
 
 
-def write_atomic(path: str | Path, text: str) -> Path:
-    """Write text so that `path` holds all of it or what it held before. Makes missing folders."""
+def write_atomic(path: str | Path, content: str | bytes) -> Path:
+    """Write text (as UTF-8) or bytes so that `path` holds all of it or what it held before. Makes missing folders."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(aside, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(aside, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
