@@ -1,0 +1,122 @@
+"""Bootstrap confidence intervals over prompts: how far a figure would move with other prompts of the same kind.
+
+Knows nothing about text or time. A method is measured prompt by prompt; prompts are resampled with replacement, the
+figure is computed anew from each resample, and the interval holds the middle `level` of these (the percentile
+bootstrap: Efron 1979, "Bootstrap Methods: Another Look at the Jackknife"; for corpus figures such as BLEU: Koehn 2004,
+"Statistical Significance Tests for Machine Translation Evaluation"). It covers the choice of prompts, not the
+noise of a clock. Draws come from a numpy Generator: the same seed gives the same interval.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Values = Sequence[Any] | np.ndarray  # one a prompt
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure over all `n` prompts and the interval around it. With one prompt, low and high are the figure itself."""
+
+    value: float
+    low: float
+    high: float
+    level: float = 0.95
+    n: int = 0
+
+    def __format__(self, spec: str) -> str:
+        spec = spec or ".3g"
+        if self.n == 1:
+            return f"{self.value:{spec}} (one prompt)"
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+    def __str__(self) -> str:
+        return format(self)
+
+
+def mean(values: Any) -> float:
+    """The arithmetic mean."""
+    return float(np.mean(values))
+
+
+def total_ratio(first: Any, second: Any) -> float:
+    """Sum of the first over sum of the second: the speed-up, where both are seconds a prompt."""
+    return float(np.sum(first) / np.sum(second))
+
+
+def bootstrap(
+    values: Values,
+    statistic: Callable[[Any], float] = mean,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """The `statistic` of `values`, one a prompt, with its interval.
+
+    values: numbers, or rows of numbers: `statistic` is called with an array whose first axis is the prompts.
+
+    Raises ValueError for no values, values that are missing or not finite, a level outside (0, 1), and no resamples.
+    """
+    return bootstrap_paired([values], statistic, level, resamples, seed)
+
+
+def bootstrap_paired(
+    methods: Sequence[Values],
+    statistic: Callable[..., float],
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """`statistic(first, second, …)` of several methods measured on the same prompts, which are resampled together.
+
+    Differences between prompts cancel out so, and the interval is about the methods (Koehn 2004, section 4). For the
+    difference of two means: `bootstrap_paired([a, b], lambda a, b: mean(a) - mean(b))`.
+
+    Raises ValueError as `bootstrap` does, and for methods with unlike numbers of prompts.
+    """
+    columns = [_column(values, number) for number, values in enumerate(methods)]
+    counts = {len(column) for column in columns}
+    if len(counts) != 1:
+        raise ValueError(
+            f"the methods have {', '.join(str(len(c)) for c in columns)} values: give one a prompt for each"
+        )
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must lie between 0 and 1, 0.95 for the usual interval")
+    if resamples < 1:
+        raise ValueError(f"resamples={resamples} must be at least 1; 1000 are usual")
+    n = counts.pop()
+    randomness = np.random.default_rng(seed)
+    found = []
+    for _ in range(resamples):
+        chosen = randomness.integers(n, size=n)
+        found.append(statistic(*(column[chosen] for column in columns)))
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(statistic(*columns)), float(low), float(high), level, n)
+
+
+def bootstrap_ratio(
+    first: Values, second: Values, level: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> Interval:
+    """Total of `first` over total of `second`, prompts resampled in pairs.
+
+    With a baseline's seconds first and a method's second it is the method's speed-up.
+
+    Raises ValueError as `bootstrap_paired` does, and where a value of `second` is not above 0.
+    """
+    for prompt, value in enumerate(second):
+        if value is not None and value <= 0:
+            raise ValueError(f"value {prompt} of the second method is {value}: a ratio needs values above 0")
+    return bootstrap_paired([first, second], total_ratio, level, resamples, seed)
+
+
+def _column(values: Values, method: int) -> np.ndarray:
+    if len(values) == 0:
+        raise ValueError(f"method {method} has no values; a bootstrap needs at least one prompt")
+    for prompt, value in enumerate(values):
+        if value is None or not np.all(np.isfinite(value)):
+            raise ValueError(
+                f"value {prompt} of method {method} is {value}: leave the prompt out for all methods, and say so"
+            )
+    return np.asarray(values, dtype=float)
