@@ -1,0 +1,206 @@
+"""Quality of texts: BLEU and ROUGE against references, and how much the beams of one prompt differ.
+
+BLEU is sacrebleu's and ROUGE is rouge-score's, at the settings that their signatures name; nothing is counted anew
+here. Both libraries are imported when they are first needed. Figures for one prompt are for `intervals.bootstrap`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Protocol
+
+from .intervals import Interval, bootstrap
+
+ROUGE = ("rouge1", "rouge2", "rougeL")
+
+
+class WithReference(Protocol):
+    """What `references` reads of an example (`data.Example`)."""
+
+    @property
+    def reference(self) -> str | None: ...
+    @property
+    def source(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Bleu:
+    """Corpus BLEU, 0 to 100, with the signature under which it can be compared, and its interval over prompts."""
+
+    score: float
+    signature: str
+    interval: Interval
+
+
+def references(examples: Sequence[WithReference]) -> list[str]:
+    """The reference of every example. Raises ValueError naming the first that has none, and what to do."""
+    found = []
+    for one in examples:
+        if one.reference is None or not one.reference.strip():
+            raise ValueError(f"example {one.source} has no reference; {_NO_REFERENCE}")
+        found.append(one.reference)
+    return found
+
+
+_NO_REFERENCE = (
+    "BLEU and ROUGE compare with one: take a set with summaries ('xsum', 'multi_lexsum'), give a 'reference' to every "
+    "prompt, or leave these metrics out"
+)
+
+
+def bleu(
+    outputs: Sequence[str],
+    references: Sequence[str | Sequence[str]],
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    **options: Any,
+) -> Bleu:
+    """Corpus BLEU of the outputs, each against its reference or several (Papineni et al. 2002; Post 2018).
+
+    options: as for `sacrebleu.metrics.BLEU` (`tokenize`, `lowercase`, `smooth_method`, …). Empty outputs count.
+    The interval resamples prompts and computes corpus BLEU anew from their counts (Koehn 2004).
+
+    Raises ValueError for missing references and unlike numbers of outputs and references.
+    """
+    from sacrebleu.metrics.bleu import BLEU
+
+    rows = _checked(outputs, references)
+    width = max(map(len, rows))
+    metric = BLEU(**options)
+    # None where an output has fewer references than another: sacrebleu takes "" for a reference without words
+    by_set: Any = [[row[i] if i < len(row) else None for row in rows] for i in range(width)]
+    score = metric.corpus_score(list(outputs), by_set).score
+
+    segments = BLEU(**{**options, "effective_order": True, "smooth_method": "none"})  # only its counts are read
+    counts = []
+    for output, row in zip(outputs, rows, strict=True):
+        one = segments.sentence_score(output, row)
+        counts.append([*one.counts, *one.totals, one.sys_len, one.ref_len])
+
+    def of_counts(resampled: Any) -> float:
+        sums = [int(value) for value in resampled.sum(0)]
+        order = metric.max_ngram_order
+        return BLEU.compute_bleu(
+            sums[:order],
+            sums[order : 2 * order],
+            *sums[2 * order :],
+            smooth_method=metric.smooth_method,
+            smooth_value=metric.smooth_value,
+            effective_order=metric.effective_order,
+            max_ngram_order=order,
+        ).score
+
+    return Bleu(score, str(metric.get_signature()), bootstrap(counts, of_counts, level, resamples, seed))
+
+
+def rouge(
+    outputs: Sequence[str], references: Sequence[str | Sequence[str]], *, stemmer: bool = False
+) -> dict[str, list[float]]:
+    """F-measures of ROUGE-1, ROUGE-2 and ROUGE-L, 0 to 1, one a prompt: `mean` and `bootstrap` make figures of them.
+
+    Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries", by rouge-score. Of several references the one
+    that fits best counts. ROUGE-L is that of the whole text, line breaks ignored. An empty output scores 0.
+
+    stemmer: whether words are compared by their Porter stems.
+
+    Raises ValueError as `bleu` does.
+    """
+    from rouge_score.rouge_scorer import RougeScorer
+
+    rows = _checked(outputs, references)
+    scorer = RougeScorer(list(ROUGE), use_stemmer=stemmer)
+    scores = [scorer.score_multi(row, output) for output, row in zip(outputs, rows, strict=True)]
+    return {kind: [float(score[kind].fmeasure) for score in scores] for kind in ROUGE}
+
+
+def distinct_n(sequences: Sequence[Sequence[Hashable]], n: int) -> float | None:
+    """Different n-grams over all n-grams of one prompt's `sequences`, in (0, 1]: 1 where nothing repeats.
+
+    Li et al. 2016, "A Diversity-Promoting Objective Function for Neural Conversation Models", section 5.3, who divide
+    by the number of tokens; by that of n-grams, as is usual since, 1 can be reached. None where there is no n-gram.
+    """
+    if n < 1:
+        raise ValueError(f"n={n} must be at least 1")
+    grams = [tuple(s[i : i + n]) for s in sequences for i in range(len(s) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else None
+
+
+def self_bleu(texts: Sequence[str]) -> float | None:
+    """Mean BLEU of each text against all others, 0 to 100: the higher, the more alike the texts of one prompt.
+
+    Zhu et al. 2018, "Texygen: A Benchmarking Platform for Text Generation Models", section 3.2; sentence BLEU by
+    sacrebleu with its default smoothing and effective order. None for fewer than two texts.
+    """
+    from sacrebleu.metrics.bleu import BLEU
+
+    if len(texts) < 2:
+        return None
+    metric = BLEU(effective_order=True)
+    scores = [metric.sentence_score(text, [*texts[:i], *texts[i + 1 :]]).score for i, text in enumerate(texts)]
+    return sum(scores) / len(scores)
+
+
+def edit_distance(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
+    """How many tokens must be inserted, deleted or replaced to turn one sequence into the other (Levenshtein 1966)."""
+    above = list(range(len(second) + 1))
+    for i, token in enumerate(first, 1):
+        row = [i]
+        for j, other in enumerate(second, 1):
+            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (token != other)))
+        above = row
+    return above[-1]
+
+
+def mean_edit_distance(sequences: Sequence[Sequence[Hashable]]) -> float | None:
+    """Mean edit distance over all pairs of one prompt's sequences, each over the longer one's length, in [0, 1].
+
+    0 where all are the same; None for fewer than two sequences.
+    """
+    pairs = list(combinations(sequences, 2))
+    if not pairs:
+        return None
+    return sum(edit_distance(a, b) / max(len(a), len(b), 1) for a, b in pairs) / len(pairs)
+
+
+def diversity(sequences: Sequence[Sequence[Hashable]], texts: Sequence[str]) -> dict[str, float | None]:
+    """How the returned beams of one prompt differ: `sequences` as tokens, and the same as `texts`.
+
+    "distinct_1", "distinct_2" and "edit_distance" grow with diversity, "self_bleu" falls.
+    """
+    if len(sequences) != len(texts):
+        raise ValueError(f"{len(sequences)} sequences and {len(texts)} texts: give the text of every sequence")
+    return {
+        "distinct_1": distinct_n(sequences, 1),
+        "distinct_2": distinct_n(sequences, 2),
+        "self_bleu": self_bleu(texts),
+        "edit_distance": mean_edit_distance(sequences),
+    }
+
+
+def mean_over_prompts(each: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """The mean of every figure over the prompts that have it; None where none has."""
+    found: dict[str, float | None] = {}
+    for name in dict.fromkeys(name for one in each for name in one):
+        values = [value for one in each if (value := one.get(name)) is not None]
+        found[name] = sum(values) / len(values) if values else None
+    return found
+
+
+def _checked(outputs: Sequence[str], references: Sequence[str | Sequence[str] | None]) -> list[list[str]]:
+    """The references of every output as a list without empty ones."""
+    if not outputs:
+        raise ValueError("there are no outputs to compare with references; decode at least one prompt")
+    if len(outputs) != len(references):
+        raise ValueError(f"{len(outputs)} outputs and {len(references)} references: give one reference an output")
+    rows = []
+    for index, given in enumerate(references):
+        row = [given] if given is None or isinstance(given, str) else list(given)
+        row = [text for text in row if text is not None and text.strip()]
+        if not row:
+            raise ValueError(f"example {index} of {len(outputs)}, counted from 0, has no reference; {_NO_REFERENCE}")
+        rows.append(row)
+    return rows
