@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -52,26 +53,35 @@ def records(
     schema: Annotated[bool, typer.Option(help="Print the JSON schema of a record and nothing else.")] = False,
 ) -> None:
     """List what the runs of a folder found; filter, sort and export it."""
-    if schema:
-        print(json.dumps(SCHEMA, indent=2, ensure_ascii=False))
-        return
+    try:
+        if schema:
+            print(json.dumps(SCHEMA, indent=2, ensure_ascii=False), flush=True)
+        else:
+            _records(runs_dir, conditions or [], chosen or [], sort or "name", as_json, out)
+    except BrokenPipeError:  # `| head` has read enough; Python would complain once more when it flushes at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _records(
+    runs_dir: Path, conditions: list[str], chosen: list[str], sort: str, as_json: bool, out: Path | None
+) -> None:
     if out is not None and out.suffix not in FORMATS:
         raise ValueError(f"out={str(out)!r} must end in {' or '.join(FORMATS)}.")
     everything = read_rows(runs_dir)
     if not everything:
         raise ValueError(f"There are no records in {runs_dir}: run a notebook first (make run-notebooks).")
-    names = [name.strip() for part in chosen or [] for name in part.split(",") if name.strip()]
+    names = [name.strip() for part in chosen for name in part.split(",") if name.strip()]
     full = [column(everything, name) for name in names]
-    rows = ordered(everything, sort or "name")
-    rows = where(rows, conditions or [])
+    rows = where(ordered(everything, sort), conditions)
     if out is not None:
         export(rows, full or columns(everything), out)
         print(f"{out}: {len(rows)} records", file=sys.stderr)
     if as_json:
-        print(json.dumps([_chosen(row, full) for row in rows], ensure_ascii=False))
+        print(json.dumps([_chosen(row, full) for row in rows], ensure_ascii=False), flush=True)
     elif out is None:
-        _print_table(rows, full, names)
-        _print_count(len(rows), len(everything))
+        same = _print_table(rows, full, names)
+        count = f"{len(rows)} of {len(everything)}" if len(rows) < len(everything) else str(len(rows))
+        print(", ".join([f"{count} record{'' if count == '1' else 's'}", *same]), file=sys.stderr)
 
 
 def _chosen(row: Row, full: list[str]) -> dict[str, Any]:
@@ -80,35 +90,38 @@ def _chosen(row: Row, full: list[str]) -> dict[str, Any]:
     return {"name": row.name, **asdict(row.record)}
 
 
-def _print_table(rows: Sequence[Row], full: list[str], names: list[str]) -> None:
+def _print_table(rows: Sequence[Row], full: list[str], names: list[str]) -> list[str]:
+    """Print the table; return what a terminal has no room to say in every row: what all of them share."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=PIPED_WIDTH)
-    lines = [_line(row, full, names) for row in rows] if full else _overview(rows)
+    lines = [_line(row, full, names) for row in rows] if full else _overview(rows, console.is_terminal)
     if not lines:
-        return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in lines[0]:
+        return []
+    shared = []
+    if not full and len(lines) > 1 and console.is_terminal:
+        shared = [name for name in ("device", "commit") if len({line.get(name) for line in lines}) == 1]
+        shared = [name for name in shared if name in lines[0]]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    shown = [name for name in lines[0] if name not in shared]
+    for name in shown:
         numbers = all(_is_number(line[name]) for line in lines)
-        table.add_column(escape(name), overflow="fold", justify="right" if numbers else "left")
+        justify = "right" if numbers else "left"
+        table.add_column(escape(name), overflow="fold", justify=justify, no_wrap=name in ("run", "commit", "seconds"))
     for line, row in zip(lines, rows, strict=True):
-        table.add_row(*map(escape, line.values()), style="red" if row.record.status == "failed" else None)
+        table.add_row(*(escape(line[name]) for name in shown), style="red" if row.record.status == "failed" else None)
     console.print(table, highlight=False)
-
-
-def _print_count(shown: int, total: int) -> None:
-    if shown == total:
-        print(f"{total} record{'' if total == 1 else 's'}", file=sys.stderr)
-    else:
-        print(f"{shown} of {total} records meet the filter", file=sys.stderr)
+    sys.stdout.flush()
+    return [f"{name} {lines[0][name]} in all" for name in shared]
 
 
 def _line(row: Row, full: list[str], names: list[str]) -> dict[str, str]:
     return {name: _shown(row.values.get(column)) for name, column in zip(names, full, strict=True)}
 
 
-def _overview(rows: Sequence[Row]) -> list[dict[str, str]]:
+def _overview(rows: Sequence[Row], lines_break: bool) -> list[dict[str, str]]:
     """One notebook's runs have columns of their own; runs of several share one for parameters and one for metrics."""
+    between = "\n" if lines_break else ", "
     differing = differing_parameters(rows)
     one = len({row.record.notebook for row in rows}) == 1
     metrics = list(dict.fromkeys(name for row in rows for name, _ in headline(row.record)))[:5] if one else []
@@ -122,8 +135,8 @@ def _overview(rows: Sequence[Row]) -> list[dict[str, str]]:
         if one:
             line |= parameters | {name: found.get(name, "") for name in metrics}
         else:
-            line["differing parameters"] = ", ".join(f"{name}={value}" for name, value in parameters.items())
-            line["key numbers"] = ", ".join(f"{name} {value}" for name, value in found.items())
+            line["differing parameters"] = between.join(f"{name}={value}" for name, value in parameters.items())
+            line["key numbers"] = between.join(f"{name} {value}" for name, value in found.items())
         line["commit"] = (record.commit or "")[:8] + ("+" if record.dirty else "")
         line["device"] = " ".join(filter(None, [record.device, record.dtype]))
         line["seconds"] = "" if record.seconds is None else f"{record.seconds:.1f}"
