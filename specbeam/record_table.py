@@ -66,7 +66,7 @@ def column(rows: Sequence[Row], name: str) -> str:
     short = {item.partition(".")[2] if item.partition(".")[0] in GROUPS else item: item for item in known}
     near = difflib.get_close_matches(name, [*short, *known], n=5, cutoff=0.5)
     inside = [item for item in short if item.startswith(f"{name}.") or short[item].startswith(f"{name}.")]
-    offered = list(dict.fromkeys(near + inside))[:8] or [item for item in known if "." not in item]
+    offered = list(dict.fromkeys(inside + near))[:8] or [item for item in known if "." not in item]
     raise ValueError(f"No record has a column {name!r}; there are, among others: {', '.join(offered)}.")
 
 
