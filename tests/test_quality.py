@@ -189,6 +189,7 @@ def test_edit_distances_of_known_pairs():
     assert mean_edit_distance([[1, 2, 3], [1, 2, 3]]) == 0
     # of the three pairs one differs in 1 of 2, and two in 2 of 2
     assert mean_edit_distance([[1, 2], [1, 3], [4, 5]]) == pytest.approx((1 / 2 + 1 + 1) / 3)
+    assert mean_edit_distance([[1], [1, 2, 3, 4]]) == mean_edit_distance([[1, 2, 3, 4], [1]]) == 3 / 4
     assert mean_edit_distance([[], []]) == 0
     assert mean_edit_distance([[1]]) is None
 
