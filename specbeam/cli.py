@@ -20,6 +20,7 @@ from rich.table import Table
 from specbeam.cli_distill import distill
 from specbeam.cli_records import records
 from specbeam.cli_runs import reports, run
+from specbeam.cli_sweep import sweep
 
 app = typer.Typer(
     name="specbeam",
@@ -248,6 +249,7 @@ def _finite(value: Any) -> Any:
 
 
 app.command()(reported(run))
+app.command()(sweep)
 app.command()(reported(reports))
 app.command()(records)
 app.command()(distill)

@@ -12,6 +12,17 @@ from rich.markup import escape
 from rich.table import Table
 
 Runs = Annotated[Path, typer.Option(help="Folder of executed notebooks and records.")]
+Params = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="smoke, cpu, gpu, or a YAML file. Give it again to lay others over the first, in order."
+    ),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Set one parameter; the value is YAML."),
+]
+Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help="What one run may take before it fails.")]
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -31,11 +42,10 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
 @one_line_errors
 def run(
     notebooks: Annotated[list[str], typer.Argument(help="Names in notebooks/, paths, or all.", metavar="NOTEBOOK...")],
-    params: Annotated[str | None, typer.Option(help="smoke, cpu, gpu, or a YAML file.")] = None,
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Set one parameter; the value is YAML."),
-    ] = None,
+    params: Params = None,
+    parameter: Assignments = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run's files; default: the notebook's.")] = None,
+    timeout: Timeout = None,
     out_dir: Runs = Path("build/runs"),
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
@@ -47,11 +57,12 @@ def run(
     paths = find_notebooks(notebooks)
     overrides = parse_overrides(parameter or [])
     names = {path: read_parameters(path).keys() for path in paths}
-    for name in overrides:
-        if not any(name in known for known in names.values()):
+    for given in overrides:
+        if not any(given in known for known in names.values()):
             known = ", ".join(sorted(set().union(*names.values())))
-            raise ValueError(f"No notebook has a parameter {name!r}; there are: {known}.")
-    chosen = {path: {name: overrides[name] for name in overrides if name in names[path]} for path in paths}
+            raise ValueError(f"No notebook has a parameter {given!r}; there are: {known}.")
+    chosen = {path: {given: overrides[given] for given in overrides if given in names[path]} for path in paths}
+    _check_names(paths, name)
     for path in paths:  # all of them before the first, which may run for minutes
         resolve_parameters(path, params, chosen[path])
 
@@ -60,7 +71,7 @@ def run(
     for path in paths:
         console.print(f"[bold]{path.stem}[/bold]")
         try:
-            record = run_notebook(path, params, chosen[path], out_dir, progress)
+            record = run_notebook(path, params, chosen[path], out_dir, progress, name=name, timeout=timeout)
         except RunFailed as error:
             failed += 1
             console.print(f"[red]failed[/red]  {escape(error.record.error or '')}", highlight=False)
@@ -70,6 +81,18 @@ def run(
     if failed:
         console.print(f"{failed} of {len(paths)} notebooks failed.")
         raise typer.Exit(1)
+
+
+def _check_names(paths: list[Path], name: str | None) -> None:
+    if name is not None and len(paths) > 1:
+        raise ValueError(f"--name {name} is for one notebook, and these are {len(paths)}.")
+    stems: dict[str, Path] = {}
+    for path in paths:
+        if (other := stems.setdefault(path.stem, path)) is not path:
+            raise ValueError(
+                f"Two runs of the same name: {other} and {path} would write the same files. "
+                "Run them one by one, each with a --name of its own."
+            )
 
 
 @one_line_errors

@@ -7,13 +7,15 @@ A name that the cell lacks, or a value of another type, is a ValueError that nam
 import ast
 import io
 import tokenize
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import yaml
+
+ParamsFiles = str | Path | Sequence[str | Path]  # one parameters file, or a base file and its overlays in order
 
 
 @dataclass(frozen=True)
@@ -106,22 +108,23 @@ def load_params(source: str | Path, folder: str | Path = "notebooks") -> dict[st
 
 def resolve_parameters(
     path: str | Path,
-    params_file: str | Path | None = None,
+    params_file: ParamsFiles | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """All parameters of a notebook: its defaults, then the file's `all`, its own section, then the overrides.
+    """All parameters of a notebook: its defaults, then each file's `all` and its own section, then the overrides.
 
-    Raises ValueError for an unknown name or a wrong type, wherever it comes from.
+    Of several files a later one counts more, its `all` too. Raises ValueError for an unknown name or a wrong type,
+    wherever it comes from.
     """
     path = Path(path)
     parameters = read_parameters(path)
-    sections = load_params(params_file, path.parent) if params_file is not None else {}
+    files = [params_file] if isinstance(params_file, (str, Path)) else params_file or []
+    given: dict[str, Any] = {}
+    for sections in [load_params(file, path.parent) for file in files]:
+        given |= {name: value for name, value in sections.get("all", {}).items() if name in parameters}
+        given |= sections.get(path.stem, {})
     _check(overrides or {}, {path.stem: parameters}, "overrides")
-    given = {
-        **{name: value for name, value in sections.get("all", {}).items() if name in parameters},
-        **sections.get(path.stem, {}),
-        **(overrides or {}),
-    }
+    given |= overrides or {}
     return {name: item.check(given[name]) if name in given else item.default for name, item in parameters.items()}
 
 
