@@ -122,7 +122,7 @@ def _line(row: Row, full: list[str], names: list[str]) -> dict[str, str]:
 def _overview(rows: Sequence[Row], lines_break: bool) -> list[dict[str, str]]:
     """One notebook's runs have columns of their own; runs of several share one for parameters and one for metrics."""
     between = "\n" if lines_break else ", "
-    differing = differing_parameters(rows)
+    differing = differing_parameters(row.record for row in rows)
     one = len({row.record.notebook for row in rows}) == 1
     metrics = list(dict.fromkeys(name for row in rows for name, _ in headline(row.record)))[:5] if one else []
     lines = []

@@ -103,12 +103,12 @@ def ordered(rows: Sequence[Row], name: str) -> list[Row]:
     return filled + [row for row in rows if row.values.get(full) is None]
 
 
-def differing_parameters(rows: Iterable[Row]) -> dict[str, list[str]]:
+def differing_parameters(records: Iterable[RunRecord]) -> dict[str, list[str]]:
     """Notebook → names of the parameters that are not the same in all of its runs."""
     runs: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        if row.record.parameters:
-            runs.setdefault(row.record.notebook, []).append(row.record.parameters)
+    for record in records:
+        if record.parameters:
+            runs.setdefault(record.notebook, []).append(record.parameters)
     found = {}
     for notebook, several in runs.items():
         names = dict.fromkeys(name for parameters in several for name in parameters)

@@ -1,118 +1,144 @@
-"""The two page templates of `reports`: around an exported notebook, and the index. Values are escaped by Jinja."""
+"""The style that all reports share, and the template of an executed notebook's page.
+
+nbconvert renders templates without escaping, so this one escapes by itself.
+"""
 
 STYLE = """
-:root { color-scheme: light; --ink: #1c2330; --faint: #5d6778; --line: #dfe3ea; --paper: #fff; --tint: #f6f7f9;
-  --accent: #2457b8; --good: #1d7a46; --bad: #b3261e; }
+:root { color-scheme: light dark; --ink: #1c2330; --faint: #5b6575; --line: #dfe3ea; --paper: #fff; --tint: #f5f6f8;
+  --accent: #2457b8; --good: #1d7a46; --bad: #b3261e; --keyword: #6b3fa0; --string: #2f6b4f; --card: #fff; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ef; --faint: #9aa4b6; --line: #303745; --paper: #161a21;
+  --tint: #1e232c; --accent: #86aef5; --good: #67c58f; --bad: #f28b82; --keyword: #c3a6f0; --string: #9ccfb2; } }
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
+a { color: var(--accent); text-decoration: none; }
+a:hover { text-decoration: underline; }
+summary { cursor: pointer; }
 """
 
-# nbconvert's lab template loads require.js, MathJax and mermaid from the network; equations are MathML here and
-# nothing else needs a script, so the policy forbids both, whatever an output holds.
+# Nothing in a page may load or run anything, whatever an output holds. nbconvert's own page would load require.js,
+# MathJax and mermaid from the network; its markup of cells is kept, its page and its 240 kB of CSS are not.
 NOTEBOOK = """
-{%- extends 'lab/index.html.j2' -%}
-{%- block html_head_js -%}
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; media-src data:">
-<link rel="icon" href="data:,">
-{%- endblock -%}
-{%- block jupyter_widgets -%}{%- endblock -%}
-{%- block html_head_js_mathjax -%}{%- endblock -%}
-{%- block html_head_js_mermaidjs -%}{%- endblock -%}
-{%- block html_head_css -%}
-<style>
-""" + (
-    STYLE
-    + """
-body.jp-Notebook { padding: 0; overflow: auto; }
-main { max-width: 56rem; margin: 0 auto; padding: 0 1rem 4rem; }
-.run-bar { font: 14px/1.5 system-ui, sans-serif; color: var(--faint); max-width: 56rem; margin: 0 auto;
-  padding: .9rem 1.2rem; display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; border-bottom: 1px solid var(--line); }
-.run-bar a { color: var(--accent); text-decoration: none; }
-.run-bar .failed { color: var(--bad); font-weight: 600; }
-.jp-RenderedHTMLCommon { font-size: 16px; line-height: 1.6; }
-.jp-RenderedHTMLCommon :is(h1, h2, h3) { line-height: 1.25; }
-.jp-Cell { padding: .25rem 0; }
-.jp-OutputArea-output { overflow-x: auto; }
-.jp-RenderedImage img, .jp-RenderedSVG svg { max-width: 100%; height: auto; }
-math[display="block"] { display: block math; margin: 1em 0; font-size: 1.1em; overflow-x: auto; }
-</style>
-{%- endblock -%}
-{%- block body_header -%}
-{{ super() }}
-<nav class="run-bar">
-  <a href="index.html">← all runs</a>
-  {% if resources.run.failed %}<span class="failed">failed: {{ resources.run.failed | escape }}</span>{% endif %}
-  {% for fact in resources.run.facts %}<span>{{ fact | escape }}</span>{% endfor %}
-</nav>
-{%- endblock -%}
-"""
-)
-
-INDEX = """<!DOCTYPE html>
+{%- extends 'lab/base.html.j2' -%}
+{%- block header -%}
+<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; media-src data:">
 <link rel="icon" href="data:,">
-<title>specbeam: runs</title>
+<title>{{ nb.metadata.title | escape }}</title>
 <style>
 """ + (
     STYLE
     + """
-@media (prefers-color-scheme: dark) { :root { color-scheme: dark; --ink: #e4e8ef; --faint: #97a1b3;
-  --line: #303745; --paper: #161a21; --tint: #1e232c; --accent: #86aef5; --good: #67c58f; --bad: #f28b82; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
-main { max-width: 60rem; margin: 0 auto; padding: 2rem 1.2rem 4rem; }
-h1 { font-size: 1.5rem; margin: 0; }
-h2 { font-size: 1.15rem; line-height: 1.35; margin: 0; }
-a { color: var(--accent); text-decoration: none; }
-a:hover { text-decoration: underline; }
-.faint { color: var(--faint); font-size: .87rem; }
-article { border-top: 1px solid var(--line); padding: 1.3rem 0; }
-header + article { margin-top: 1.5rem; }
-.head { display: flex; gap: .3rem 1rem; align-items: baseline; justify-content: space-between; }
-.status { font-size: .87rem; font-weight: 600; color: var(--good); }
-.failed .status { color: var(--bad); }
-.error { color: var(--bad); margin: .5rem 0 0; overflow-wrap: anywhere; }
-dl.key { display: flex; flex-wrap: wrap; gap: .5rem 2rem; margin: .8rem 0 .5rem; }
-dl.key dt { color: var(--faint); font-size: .82rem; }
-dl.key dd { margin: 0; font-size: 1.25rem; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-details { margin-top: .4rem; }
-summary { cursor: pointer; }
-table { border-collapse: collapse; margin-top: .4rem; font-size: .87rem; }
-td { padding: .15rem 1rem .15rem 0; vertical-align: top; overflow-wrap: anywhere; }
-td:first-child { color: var(--faint); white-space: nowrap; }
+main, .run-bar { max-width: 54rem; margin: 0 auto; padding: 0 1.2rem; }
+main { padding-bottom: 4rem; overflow-wrap: break-word; }
+.run-bar { color: var(--faint); font-size: .87rem; padding-top: .9rem; padding-bottom: .9rem;
+  display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; border-bottom: 1px solid var(--line); }
+.run-bar .failed { color: var(--bad); font-weight: 600; overflow-wrap: anywhere; }
+.run-bar label { margin-left: auto; cursor: pointer; }
+body:has(#show-code:not(:checked)) .code { display: none; }
+.note { color: var(--faint); font-size: .87rem; border-left: 3px solid var(--line); padding-left: .8rem; }
+h1, h2, h3 { line-height: 1.25; margin: 1.6em 0 .5em; }
+h1 { font-size: 1.75rem; margin-top: 1em; }
+h2 { font-size: 1.3rem; }
+h3 { font-size: 1.08rem; }
+.jp-Cell { margin: .55rem 0; }
+pre, code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+:not(pre) > code { font-size: .88em; background: var(--tint); padding: .1em .3em; border-radius: 3px; }
+pre { font-size: .8rem; line-height: 1.5; margin: 0; overflow-x: auto; }
+.jp-RenderedMarkdown pre { background: var(--tint); padding: .6rem .8rem; border-radius: 4px; }
+.code { font-size: .75rem; color: var(--faint); border-left: 2px solid var(--line); padding: .1rem 0 .1rem .8rem; }
+.code pre { font-size: inherit; }
+.code summary { font-family: ui-monospace, monospace; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.highlight :is(.k, .kn, .kc, .kd, .ow) { color: var(--keyword); }
+.highlight :is(.s1, .s2, .sa, .sd, .si, .se) { color: var(--string); }
+.highlight :is(.c1, .cm, .ch) { font-style: italic; }
+.jp-OutputArea-output { overflow-x: auto; margin: .5rem 0; }
+.jp-RenderedText pre { color: var(--ink); }
+.jp-RenderedText[data-mime-type="text/plain"] pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+.jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"] { border-left: 3px solid var(--bad);
+  padding-left: .8rem; }
+img, svg { max-width: 100%; height: auto; }
+:is(.jp-RenderedImage, .jp-RenderedSVG) img { background: var(--card); border-radius: 4px; display: block; }
+.jp-RenderedHTML:has(style, [style*="color"], [style*="background"]) { background: var(--card); color: #1c2330;
+  color-scheme: light; border-radius: 4px; }
+@media (prefers-color-scheme: dark) {
+  :is(.jp-RenderedImage, .jp-RenderedSVG) img { padding: .5rem; }
+  .jp-RenderedHTML:has(style, [style*="color"], [style*="background"]) { padding: .5rem; } }
+table { border-collapse: collapse; font-size: .88rem; display: block; width: fit-content; max-width: 100%;
+  overflow-x: auto; font-variant-numeric: tabular-nums; }
+th, td { padding: .28rem .9rem .28rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; }
+td.number, :is(td, th)[style*="text-align:right"], :is(td, th)[style*="text-align: right"] { text-align: right; }
+blockquote { margin: 1em 0; padding-left: 1rem; border-left: 3px solid var(--line); }
+math[display="block"] { display: block math; margin: 1em 0; font-size: 1.08em; overflow-x: auto; overflow-y: hidden;
+  padding: .2em 0; }
+.provenance { border-top: 1px solid var(--line); margin-top: 3rem; font-size: .88rem; }
+.provenance td { border: 0; overflow-wrap: anywhere; }
+.provenance td:first-child { color: var(--faint); white-space: nowrap; }
+.provenance pre { background: var(--tint); padding: .6rem .8rem; border-radius: 4px; white-space: pre-wrap;
+  overflow-wrap: anywhere; }
+.provenance details { margin-top: .6rem; }
+.ansi-red-fg, .ansi-red-intense-fg { color: var(--bad); }
+.ansi-green-fg, .ansi-green-intense-fg { color: var(--good); }
+.ansi-blue-fg, .ansi-blue-intense-fg, .ansi-cyan-fg { color: var(--accent); }
+.ansi-yellow-fg, .ansi-magenta-fg { color: var(--keyword); }
+.ansi-bold { font-weight: 600; }
+@media (max-width: 40rem) {
+  .code pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+  .provenance :is(tr, td) { display: block; }
+  .provenance tr { margin-bottom: .3rem; }
+  .provenance td { padding-bottom: 0; } }
+@media print { .run-bar label, .run-bar a { display: none; } pre { white-space: pre-wrap; } }
 </style>
 </head>
+{%- endblock header -%}
+{%- block body_header -%}
 <body>
+<nav class="run-bar">
+  <a href="{{ resources.run.index | escape }}">← all runs</a>
+  {% if resources.run.failed %}<span class="failed">failed: {{ resources.run.failed | escape }}</span>{% endif %}
+  {% for fact in resources.run.facts %}<span>{{ fact | escape }}</span>{% endfor %}
+  <a href="#provenance">how it was made</a>
+  <label><input type="checkbox" id="show-code" checked> code</label>
+</nav>
 <main>
-<header>
-<h1>specbeam: runs</h1>
-<div class="faint">{{ runs | length }} {{ "run" if runs | length == 1 else "runs" }}
-{%- if failed %}, {{ failed }} failed{% endif %}</div>
-</header>
-{% for run in runs %}
-<article{% if run.failed %} class="failed"{% endif %}>
-<div class="head">
-<h2>{% if run.link %}<a href="{{ run.link }}">{{ run.title }}</a>{% else %}{{ run.title }}{% endif %}</h2>
-<span class="status">{{ run.status }}</span>
-</div>
-<div class="faint">{{ run.facts | join(" · ") }}</div>
-{% if run.failed %}<p class="error">{{ run.failed }}</p>{% endif %}
-{% if run.key %}<dl class="key">{% for name, value in run.key %}
-<div><dt>{{ name }}</dt><dd>{{ value }}</dd></div>{% endfor %}
-</dl>{% endif %}
-{% if run.parameters %}<details class="faint"><summary>{{ run.summary }}</summary>
-<table>{% for name, value in run.parameters %}
-<tr><td>{{ name }}</td><td>{{ value }}</td></tr>{% endfor %}
-</table></details>{% endif %}
-</article>
-{% else %}
-<p>No runs yet: <code>make run-notebooks</code> makes them.</p>
+{% for note in resources.run.notes %}<p class="note">{{ note | escape }}</p>{% endfor %}
+{%- endblock body_header -%}
+{%- block input -%}
+{%- set lines = cell.source.splitlines() -%}
+{%- if lines | length > 15 -%}
+<details class="code"><summary>{{ lines | length }} lines of code: {{ lines[0] | escape }}</summary>
+{{ cell.source | highlight_code(metadata=cell.metadata) }}</details>
+{%- elif lines -%}
+<div class="code">{{ cell.source | highlight_code(metadata=cell.metadata) }}</div>
+{%- endif -%}
+{%- endblock input -%}
+{%- block body_footer -%}
+<section class="provenance" id="provenance">
+<h2>How this run was made</h2>
+{% if resources.run.commands %}<p>The same run again{% if resources.run.dirty %}, as far as the commit holds it
+{%- endif %}:</p>
+<pre>{{ resources.run.commands | join("\\n") | escape }}</pre>{% endif %}
+<table>
+{% for name, value in resources.run.provenance %}<tr><td>{{ name | escape }}</td><td>{{ value | escape }}</td></tr>
+{% endfor %}</table>
+{% for title, lines in resources.run.tables if lines %}<details{% if title == "parameters" %} open{% endif %}>
+<summary>{{ title }}</summary>
+<table>
+{% for name, value in lines %}<tr><td>{{ name | escape }}</td><td>{{ value | escape }}</td></tr>
+{% endfor %}</table></details>
 {% endfor %}
+</section>
 </main>
 </body>
+{%- endblock body_footer -%}
+{%- block footer -%}
 </html>
+{%- endblock footer -%}
 """
 )

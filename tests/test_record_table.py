@@ -107,8 +107,9 @@ def test_numbers_are_ordered_as_numbers_and_empty_values_come_last(rows):
 
 
 def test_the_parameters_that_differ_are_those_of_one_notebook(rows):
-    assert differing_parameters(rows) == {"07_comparison": ["num_beams", "draft"]}
-    assert differing_parameters(rows[:2]) == {"07_comparison": ["num_beams"]}
+    records = [row.record for row in rows]
+    assert differing_parameters(records) == {"07_comparison": ["num_beams", "draft"]}
+    assert differing_parameters(records[:2]) == {"07_comparison": ["num_beams"]}
 
 
 def test_the_headline_is_the_first_plain_metrics():
