@@ -22,6 +22,7 @@ Assignments = Annotated[
     list[str] | None,
     typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Set one parameter; the value is YAML."),
 ]
+Track = Annotated[str | None, typer.Option(help="Send each finished run to a tracker: wandb. Exit code 3 if it fails.")]
 Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help="What one run may take before it fails.")]
 
 
@@ -46,6 +47,7 @@ def run(
     parameter: Assignments = None,
     name: Annotated[str | None, typer.Option(help="Name of the run's files; default: the notebook's.")] = None,
     timeout: Timeout = None,
+    track: Track = None,
     out_dir: Runs = Path("build/runs"),
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
@@ -53,6 +55,7 @@ def run(
     # Papermill and what it brings take a second to import, which `specbeam --help` should not cost.
     from specbeam.parameters import find_notebooks, parse_overrides, read_parameters, resolve_parameters
     from specbeam.runner import RunFailed, run_notebook
+    from specbeam.tracking import Tracking
 
     paths = find_notebooks(notebooks)
     overrides = parse_overrides(parameter or [])
@@ -66,6 +69,7 @@ def run(
     for path in paths:  # all of them before the first, which may run for minutes
         resolve_parameters(path, params, chosen[path])
 
+    tracking = Tracking(track)
     console = Console(stderr=True)
     failed = 0
     for path in paths:
@@ -78,9 +82,19 @@ def run(
             console.print(f"        kept as {error.notebook}", highlight=False, markup=False)
         else:
             console.print(f"[green]ok[/green]      {record.seconds:.1f} s", highlight=False)
+        if seen := tracking.log(out_dir, name or path.stem):
+            console.print(f"        tracked: {seen}", highlight=False, markup=False, soft_wrap=True)
     if failed:
         console.print(f"{failed} of {len(paths)} notebooks failed.")
-        raise typer.Exit(1)
+    end(bool(failed), tracking.problems)
+
+
+def end(failed: bool, untracked: list[str]) -> None:
+    """The exit code: 1 when a run failed, 3 when runs are done but not tracked, which is told here."""
+    for problem in untracked:
+        print(f"specbeam: {problem}", file=sys.stderr)
+    if failed or untracked:
+        raise typer.Exit(1 if failed else 3)
 
 
 def _check_names(paths: list[Path], name: str | None) -> None:

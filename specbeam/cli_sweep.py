@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from specbeam.cli_runs import Assignments, Params, Runs, Timeout, one_line_errors
+from specbeam.cli_runs import Assignments, Params, Runs, Timeout, Track, end, one_line_errors
 
 if TYPE_CHECKING:
     from specbeam.sweep import Change, Point
@@ -42,6 +42,7 @@ def sweep(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Workers of --scheduler local, which disturb timings.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Run every point again, also what is done.")] = False,
+    track: Track = None,
     out_dir: Runs = Path("build/runs"),
     reports_dir: Annotated[Path, typer.Option(help="Where the pages go.")] = Path("build/reports"),
 ) -> None:
@@ -52,6 +53,7 @@ def sweep(
     # Papermill and what it brings take a second to import, which `specbeam --help` should not cost.
     from specbeam.parameters import find_notebooks, parse_overrides
     from specbeam.sweep import plan_sweep, run_here, run_sweep
+    from specbeam.tracking import Tracking
 
     paths = find_notebooks([notebook])
     if len(paths) != 1:
@@ -63,6 +65,7 @@ def sweep(
         raise ValueError("--workers goes with --scheduler local; without it runs are serial, so that timings count.")
     points = plan_sweep(path, grid or [], params, parse_overrides(parameter or []), name)
 
+    tracking = Tracking(track)
     board, console = Board(points), Console(stderr=True)
     try:
         with ExitStack() as stack:
@@ -73,7 +76,7 @@ def sweep(
                 client = stack.enter_context(connected(scheduler, workers))
                 execute = run_on_cluster(path, out_dir, client, timeout)
             report = stack.enter_context(shown(board, console))
-            run_sweep(path, points, out_dir, execute, report, replace)
+            run_sweep(path, points, out_dir, execute, tracking.following(report, out_dir), replace)
     except KeyboardInterrupt:
         console.print(f"{board.counts()}. Interrupted: the same command goes on from here.", highlight=False)
         raise typer.Exit(130) from None
@@ -82,8 +85,7 @@ def sweep(
     for item in failed:
         console.print(f"[red]failed[/red]  {item}: {escape(board.remarks[item])}", highlight=False, soft_wrap=True)
     _write_pages(out_dir, reports_dir)
-    if failed:
-        raise typer.Exit(1)
+    end(bool(failed), tracking.problems)
 
 
 class Board:

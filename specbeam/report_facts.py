@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from specbeam.parameters import changed_parameters
+from specbeam.parameters import changed_parameters, read_parameters
 from specbeam.record_table import read_rows, text
 from specbeam.records import RunRecord
 
@@ -33,13 +33,19 @@ def read_runs(runs_dir: str | Path) -> list[Run]:
 
     Raises ValueError when the folder does not exist.
     """
-    runs = []
-    for row in read_rows(runs_dir):
-        candidates = (Path(runs_dir) / f"{row.name}{suffix}" for suffix in (".ipynb", ".failed.ipynb"))
-        notebook = next((item for item in candidates if item.is_file()), None)
-        cells = _cells(notebook)
-        runs.append(Run(row.name, _title(cells) or row.name, row.record, notebook, _picture(cells)))
-    return runs
+    return [_run(Path(runs_dir), row.name, row.record) for row in read_rows(runs_dir)]
+
+
+def read_run(runs_dir: str | Path, name: str) -> Run:
+    """One run of a folder. Raises ValueError when its record is missing or cannot be read."""
+    return _run(Path(runs_dir), name, RunRecord.load(Path(runs_dir) / f"{name}.json"))
+
+
+def _run(runs_dir: Path, name: str, record: RunRecord) -> Run:
+    candidates = (runs_dir / f"{name}{suffix}" for suffix in (".ipynb", ".failed.ipynb"))
+    notebook = next((item for item in candidates if item.is_file()), None)
+    cells = _cells(notebook)
+    return Run(name, _title(cells) or name, record, notebook, _picture(cells))
 
 
 def failure(record: RunRecord) -> str | None:
@@ -72,7 +78,8 @@ def chosen_parameters(run: Run) -> dict[str, Any]:
     """The parameters that differ from the defaults in the executed notebook; all of them when that has no defaults."""
     if run.notebook is not None:
         try:
-            return changed_parameters(run.notebook, {**_defaults(run.notebook), **run.record.parameters})
+            defaults = {name: item.default for name, item in read_parameters(run.notebook).items()}
+            return changed_parameters(run.notebook, {**defaults, **run.record.parameters})
         except ValueError:
             pass
     return run.record.parameters
@@ -125,12 +132,6 @@ def timings(record: RunRecord) -> list[tuple[str, str]]:
         (name, ", ".join(f"{part} {text(value)}" for part, value in found.items()))
         for name, found in record.timings.items()
     ]
-
-
-def _defaults(notebook: Path) -> dict[str, Any]:
-    from specbeam.parameters import read_parameters
-
-    return {name: item.default for name, item in read_parameters(notebook).items()}
 
 
 def _model(value: Any) -> str:
