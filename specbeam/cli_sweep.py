@@ -80,7 +80,8 @@ def sweep(
     except KeyboardInterrupt:
         console.print(f"{board.counts()}. Interrupted: the same command goes on from here.", highlight=False)
         raise typer.Exit(130) from None
-    console.print(board.counts(), highlight=False)
+    if not console.is_terminal:  # the table's last state says it
+        print(board.counts(), file=sys.stderr)
     failed = [name for name, state in board.states.items() if state == "failed"]
     for item in failed:
         console.print(f"[red]failed[/red]  {item}: {escape(board.remarks[item])}", highlight=False, soft_wrap=True)
@@ -121,7 +122,7 @@ class Board:
         states = list(self.states.values())
         text = ", ".join(f"{states.count(state)} {state}" for state in COLOURS if state in states)
         left = self.seconds_left() if {"waiting", "running"} & set(states) else None
-        return f"{len(states)} points: {text}" + ("" if left is None else f"; about {duration(left)} left")
+        return f"{len(states)} point{'s' if len(states) > 1 else ''}: {text}" + ("" if left is None else f"; about {duration(left)} left")
 
     def line(self, change: Change) -> str:
         """A change as a line, for a file or a pipe. Empty for a point that just waits its turn."""

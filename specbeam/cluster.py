@@ -84,7 +84,6 @@ def run_on_cluster(notebook: str | Path, out_dir: str | Path, client: Any, timeo
             "notebook": notebook.name,
             "text": notebook.read_text(encoding="utf-8"),
             "timeout": timeout,
-            SOURCES: sources_sha256(),
         }
         here = environment(notebook.stem)
         origin = {name: here[name] for name in ("commit", "dirty", "notebook_sha256")}
@@ -115,7 +114,7 @@ def run_task(task: dict[str, Any]) -> dict[str, Any]:
     from distributed import get_worker
 
     worker = get_worker()
-    where = f"{worker.address} on {socket.gethostname()}, {worker.state.nthreads} threads"
+    where = f"{worker.address} on {socket.gethostname()}, CPU threads: {worker.state.nthreads}"
     if sources_sha256() != task[SOURCES]:
         raise ValueError(f"worker {worker.address} has other sources of specbeam: install there what is installed here")
     with tempfile.TemporaryDirectory(prefix="specbeam-", dir=worker.local_directory) as folder:
@@ -150,7 +149,7 @@ class _Flight:
 
     @classmethod
     def begin(cls, client: Any, point: Point, shared: dict[str, Any]) -> "_Flight":
-        task = {**shared, "name": point.name, "parameters": dict(point.parameters)}
+        task = {**shared, SOURCES: sources_sha256(), "name": point.name, "parameters": dict(point.parameters)}
         key = f"specbeam-{point.name}-{secrets.token_hex(4)}"
         return cls(point, client.submit(run_task, task, key=key, resources=RESOURCE, pure=False))
 

@@ -57,7 +57,7 @@ def _kernel_spec(variables: Mapping[str, str]) -> KernelSpec:
     search = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     variables = {"PYTHONPATH": os.pathsep.join(search), **variables}
     return KernelSpec(
-        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"],
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"],
         display_name="Python 3",
         language="python",
         # Kernel specifications substitute ${NAME} in these values, and $$ stands for a dollar sign.

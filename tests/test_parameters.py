@@ -46,6 +46,19 @@ def test_defaults_then_all_then_section_then_overrides(tmp_path):
     }
 
 
+def test_later_files_lie_over_earlier_ones_and_overrides_over_all(tmp_path):
+    path = write_notebook(tmp_path)
+    params(tmp_path, "all: {seed: 1}\n01_toy: {num_beams: 2, length_penalty: 2, prompts: [base]}", "base")
+    params(tmp_path, "all: {num_beams: 3}\n01_toy: {length_penalty: 3}", "overlay")
+    expected = {"num_beams": 3, "length_penalty": 3.0, "prompts": ["base"], "seed": 7}
+    assert resolve_parameters(path, ["base", "overlay"], {"seed": 7}) == expected
+    assert resolve_parameters(path, ["overlay", "base"])["num_beams"] == 2
+    assert resolve_parameters(path, ["base"]) == resolve_parameters(path, "base")
+    assert resolve_parameters(path, [])["seed"] is None
+    with pytest.raises(ValueError, match=r"no parameters file.*there are: base, overlay"):
+        resolve_parameters(path, ["base", "none"])
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
