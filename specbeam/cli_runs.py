@@ -78,8 +78,8 @@ def run(
             record = run_notebook(path, params, chosen[path], out_dir, progress, name=name, timeout=timeout)
         except RunFailed as error:
             failed += 1
-            console.print(f"[red]failed[/red]  {escape(error.record.error or '')}", highlight=False)
-            console.print(f"        kept as {error.notebook}", highlight=False, markup=False)
+            console.print(f"[red]failed[/red]  {escape(error.record.error or '')}", highlight=False, soft_wrap=True)
+            console.print(f"        kept as {error.notebook}", highlight=False, markup=False, soft_wrap=True)
         else:
             console.print(f"[green]ok[/green]      {record.seconds:.1f} s", highlight=False)
         if seen := tracking.log(out_dir, name or path.stem):

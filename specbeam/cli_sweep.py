@@ -44,7 +44,9 @@ def sweep(
     replace: Annotated[bool, typer.Option("--replace", help="Run every point again, also what is done.")] = False,
     track: Track = None,
     out_dir: Runs = Path("build/runs"),
-    reports_dir: Annotated[Path, typer.Option(help="Where the pages go.")] = Path("build/reports"),
+    reports_dir: Annotated[
+        Path | None, typer.Option(help="Where the pages go; default: reports, beside the runs.")
+    ] = None,
 ) -> None:
     """Run a notebook at every point of a grid, one after the other; what is done already is skipped.
 
@@ -85,7 +87,7 @@ def sweep(
     failed = [name for name, state in board.states.items() if state == "failed"]
     for item in failed:
         console.print(f"[red]failed[/red]  {item}: {escape(board.remarks[item])}", highlight=False, soft_wrap=True)
-    _write_pages(out_dir, reports_dir)
+    _write_pages(out_dir, reports_dir or out_dir.resolve().parent / "reports")
     end(bool(failed), tracking.problems)
 
 
@@ -122,7 +124,9 @@ class Board:
         states = list(self.states.values())
         text = ", ".join(f"{states.count(state)} {state}" for state in COLOURS if state in states)
         left = self.seconds_left() if {"waiting", "running"} & set(states) else None
-        return f"{len(states)} point{'s' if len(states) > 1 else ''}: {text}" + ("" if left is None else f"; about {duration(left)} left")
+        return f"{len(states)} point{'s' if len(states) > 1 else ''}: {text}" + (
+            "" if left is None else f"; about {duration(left)} left"
+        )
 
     def line(self, change: Change) -> str:
         """A change as a line, for a file or a pipe. Empty for a point that just waits its turn."""

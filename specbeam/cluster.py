@@ -46,7 +46,8 @@ def connected(scheduler: str, workers: int | None = None, timeout: float = CONNE
         raise ValueError(f"--workers {workers} must be 1 or more.")
     if scheduler != "local" and "://" not in scheduler:
         raise ValueError(f"--scheduler {scheduler!r} is no address: give one like tcp://host:8786, or local.")
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is told in our own words
+    for logger in ("distributed", "distributed.client"):  # what goes wrong is told in our own words
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
         address: Any = scheduler
         if scheduler == "local":

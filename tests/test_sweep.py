@@ -1,3 +1,4 @@
+import io
 import os
 import signal
 import subprocess
@@ -6,13 +7,15 @@ import sys
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 from specbeam.cli import app
+from specbeam.cli_sweep import Board, duration, shown
 from specbeam.locks import held
 from specbeam.records import RunRecord, notebook_sha256
 from specbeam.runner import SOURCES, sources_sha256
-from specbeam.sweep import DONE, FAILED, RUNNING, SKIPPED, WAITING, plan_sweep, run_here, run_sweep
+from specbeam.sweep import DONE, FAILED, RUNNING, SKIPPED, WAITING, Change, plan_sweep, run_here, run_sweep
 from tests.notebook_factory import Journal, ended, wait_until, write_notebook
 
 TYPES = """
@@ -212,6 +215,52 @@ def test_a_failed_point_does_not_stop_the_others(tmp_path, monkeypatch):
     changes = [(change.state, change.remark) for change in run_here(path, tmp_path)(points)]
     assert changes[::2] == [(RUNNING, "")] * 3
     assert changes[1::2] == [(DONE, ""), (FAILED, "disk full"), (DONE, "")]
+
+
+def test_the_time_left_comes_from_the_runs_that_are_done(tmp_path, monkeypatch):
+    points = plan_sweep(toy(tmp_path), ["num_beams=1,2,3,4,5"])
+    board, now = Board(points), [100.0]
+    monkeypatch.setattr("specbeam.cli_sweep.time.monotonic", lambda: now[0])
+    assert board.counts() == "5 points: 5 waiting"
+    board.update(Change(points[0], SKIPPED, "done before", 40.0))
+    assert board.seconds_left() == 160
+    board.update(Change(points[1], RUNNING))
+    now[0] += 10
+    assert board.seconds_left() == 150
+    board.update(Change(points[1], DONE, seconds=20.0))
+    board.update(Change(points[2], FAILED, "KeyError", 1.0))
+    board.update(Change(points[3], RUNNING))
+    board.update(Change(points[4], RUNNING))
+    now[0] += 6
+    assert board.seconds_left() == 24, "two runs of 30 s side by side"
+    assert board.counts() == "5 points: 2 running, 1 done, 1 skipped, 1 failed; about 24 s left"
+    assert [duration(value) for value in (0.04, 59.6, 61, 7260)] == ["0.0 s", "1 min 0 s", "1 min 1 s", "2 h 1 min"]
+
+
+def test_the_table_fits_the_terminal_and_shows_what_goes_on(tmp_path):
+    points = plan_sweep(toy(tmp_path), [f"num_beams={','.join(map(str, range(60)))}"])
+    board = Board(points)
+    for point in points[:40]:
+        board.update(Change(point, DONE, seconds=1.0))
+    board.update(Change(points[40], RUNNING, "at [tcp://here]"))
+    console = Console(width=80, height=20, force_terminal=True, record=True, file=io.StringIO())
+    console.print(board)
+    text = console.export_text()
+    assert len(text.splitlines()) <= 20
+    assert "num_beams" in text and "at [tcp://here]" in text and "60 points" in text
+
+
+def test_without_a_terminal_there_is_a_line_for_every_change(tmp_path, capsys):
+    (point,) = plan_sweep(toy(tmp_path), ["num_beams=2"])
+    changes = [Change(point, WAITING), Change(point, WAITING, "failed before"), Change(point, RUNNING)]
+    with shown(Board([point]), Console(force_terminal=False)) as report:
+        for change in [*changes, Change(point, FAILED, "KeyError: 'a'", 61.0)]:
+            report(change)
+    assert capsys.readouterr().err.splitlines() == [
+        "waiting 01_toy__num_beams=2  (failed before)",
+        "running 01_toy__num_beams=2",
+        "failed  01_toy__num_beams=2  1 min 1 s  (KeyError: 'a')  [1 point: 1 failed]",
+    ]
 
 
 def command(*arguments):
