@@ -23,7 +23,7 @@ class Ranking(NamedTuple):
     levels: list[int]  # how many levels of guessing led to each
 
 
-GUESS_COST = 0.4  # nats that a level of guessing costs beyond what its log-probabilities say
+GUESS_COST = 0.5  # nats that a level of guessing costs beyond what its log-probabilities say
 AHEAD_COUNTS = 0.3  # nats; a level is only paid for once its k-th is there, so a leader far ahead helps no more
 RANK_COST = 0.5  # nats for every num_beams ranks behind the last that the search would keep
 
@@ -55,7 +55,8 @@ def grow(
     """
     width = 2 * num_beams + 2
     frontier = [list(dict.fromkeys(nodes)) for nodes in running]
-    guesses: list[dict[int, int]] = [{} for _ in trees]  # how many levels of guessing led to a node
+    levels: list[dict[int, int]] = [{} for _ in trees]  # of guessing, that the search passes to reach a node
+    guessed = [0] * len(trees)  # the same of the level at hand; one guess among the running sequences makes it one
     ranked: list[list[tuple[float, int]]] = [[] for _ in trees]
     leading = [max((tree.scores[n] for n in nodes), default=0.0) for tree, nodes in zip(trees, running, strict=True)]
     while any(frontier):
@@ -63,6 +64,7 @@ def grow(
         proposals = draft.expand(trees, unscored)
         for b, tree in enumerate(trees):
             candidates = _candidates(tree, frontier[b], dict(zip(unscored[b], proposals[b], strict=True)))
+            guessed[b] += any(tree.logits(node) is None for node in frontier[b][:num_beams])
             frontier[b] = []
             best = heapq.nlargest(width, candidates)
             last_kept = best[min(num_beams, len(best)) - 1][0] if best else 0.0
@@ -72,15 +74,15 @@ def grow(
                 if tree.depths[parent] >= max_depth:
                     break
                 node = tree.child(parent, token, score)
-                guessed = guesses[b][node] = guesses[b].get(parent, 0) + (tree.logits(parent) is None)
-                value = _likelihood(guessed, rank, score - leading[b], score - last_kept, num_beams)
+                levels[b][node] = guessed[b]
+                value = _likelihood(guessed[b], rank, score - leading[b], score - last_kept, num_beams)
                 likeliest = max(likeliest, value)
                 if tree.logits(node) is None:
                     ranked[b].append((-value, node))
                 frontier[b].append(node)
             if sum(-cost >= likeliest - GUESS_COST for cost, _ in ranked[b]) >= budget:
                 frontier[b] = []  # the next level would bring nothing that comes before these
-    return [_order(*columns) for columns in zip(trees, ranked, guesses, strict=True)]
+    return [_order(*columns) for columns in zip(trees, ranked, levels, strict=True)]
 
 
 def _candidates(tree: TokenTree, nodes: list[int], proposals: dict[int, list]) -> list[tuple[float, int, int]]:
@@ -106,7 +108,7 @@ def _likelihood(guessed: int, rank: int, behind_best: float, ahead_of_last: floa
     The constants were fitted to which candidates SmolLM2-135M's searches asked for, with 1, 4 and 8 beams.
 
     Args:
-        guessed: levels of guessing that led to it.
+        guessed: levels of guessing that the search passes to reach it.
         rank: its place on its level, from 0.
         behind_best: its score minus that of the best running sequence, in nats.
         ahead_of_last: its score minus that of the last candidate that the search would keep, in nats.
@@ -118,7 +120,7 @@ def _likelihood(guessed: int, rank: int, behind_best: float, ahead_of_last: floa
     )
 
 
-def _order(tree: TokenTree, ranked: list[tuple[float, int]], guesses: dict[int, int]) -> Ranking:
+def _order(tree: TokenTree, ranked: list[tuple[float, int]], levels: dict[int, int]) -> Ranking:
     """The candidates best first, each after the unscored ancestors that it needs."""
     open_nodes = {node for _, node in ranked}
     order: dict[int, int] = {}
@@ -127,5 +129,5 @@ def _order(tree: TokenTree, ranked: list[tuple[float, int]], guesses: dict[int, 
         while node in open_nodes and node not in order:
             chain.append(node)
             node = tree.parents[node]
-        order.update((node, guesses[node]) for node in reversed(chain))
+        order.update((node, levels[node]) for node in reversed(chain))
     return Ranking(list(order), list(order.values()))

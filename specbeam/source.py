@@ -135,8 +135,8 @@ class Autoregressive:
     def _start_draft(self, input_ids: Tensor, attention_mask: Tensor) -> None:
         pass
 
-    def _grow(self, running: list[list[int]], rows: int) -> list[list[int]]:
-        """Nodes to verify in a pass that has to forward `rows` tokens anyway."""
+    def _grow(self, running: list[list[int]]) -> list[list[int]]:
+        """Nodes to verify in the next pass, in the order of their ranking."""
         return [[] for _ in running]
 
     def _pass(self, running: list[list[int]], missing: list[list[int]]) -> None:
@@ -144,7 +144,7 @@ class Autoregressive:
         began = time.perf_counter()
         # a prompt that lacks nothing needs no candidates yet
         growing = [nodes if lacks else [] for nodes, lacks in zip(running, missing, strict=True)]
-        drafted = self._grow(growing, max(map(len, missing)) * len(missing))
+        drafted = self._grow(growing)
         self._forward(running, missing, drafted, began)
 
     def _forward(
@@ -235,12 +235,12 @@ class Speculative(Autoregressive):
             ]
             self._budget.stepped(running, known)
 
-    def _grow(self, running: list[list[int]], rows: int) -> list[list[int]]:
+    def _grow(self, running: list[list[int]]) -> list[list[int]]:
         began = time.perf_counter()
         count = self._count
         if self._budget is not None:
             self._budget.learn()
-            count = self._budget.choose(rows)
+            count = self._budget.choose(sum(map(bool, running)))
         if not count:
             return [[] for _ in running]
         for b, nodes in enumerate(running):

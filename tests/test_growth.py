@@ -86,3 +86,24 @@ def test_a_finished_prompt_gets_no_candidates() -> None:
     options = {"num_beams": 1, "budget": 4, "max_depth": 20, "vocabulary": VOCABULARY}
     first, second = grow(trees, running, Sure(), stop_tokens=(), **options)
     assert first.nodes and not second.nodes
+
+
+def test_a_leader_that_is_scored_far_ahead_does_not_make_the_draft_follow_the_others_there() -> None:
+    """The search needs all running sequences, so what is known of one of them makes the rest no likelier."""
+
+    class Counted(Sure):
+        levels = 0
+
+        def expand(self, trees: list[TokenTree], nodes: list[list[int]]) -> list[list[list[Proposal]]]:
+            self.levels += any(nodes)
+            return super().expand(trees, nodes)
+
+    tree, draft = scored_root(), Counted()
+    running = [tree.child(ROOT, 7), tree.child(ROOT, 8)]
+    node = running[0]
+    for _ in range(12):
+        tree.record(node, torch.zeros(VOCABULARY), 0.0, Verdict([5, 6], [-0.01, -5.0]))
+        node = tree.child(node, 5)
+    options = {"num_beams": 2, "budget": 3, "max_depth": 20, "vocabulary": VOCABULARY}
+    grow([tree], [running], draft, stop_tokens=(), **options)
+    assert draft.levels <= 5
