@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from .greedy import Found, pad_value
+from .relaxed import droppable_rows
 from .source import Autoregressive
 from .tree import ROOT, TokenTree
 
@@ -42,10 +43,12 @@ def beam_search(
     processors: LogitsProcessorList,
     criteria: StoppingCriteriaList,
     config: GenerationConfig,
+    margin: float | None = None,
 ) -> Found:
     """Decode every prompt with `config.num_beams` beams; returns `num_return_sequences` results a prompt, best first.
 
-    `input_ids` are the left-padded prompts, shape (batch, prompt length).
+    `input_ids` are the left-padded prompts, shape (batch, prompt length). With a `margin` running sequences that look
+    hopeless are dropped rather than verified (`relaxed.py`); the result is then not transformers' any more.
     """
     batch, prompt = input_ids.shape
     beams, limit = config.num_beams, config.max_length
@@ -72,11 +75,15 @@ def beam_search(
         distinct = (pool.scores.diff(dim=1) < 0).all(1, keepdim=True)
         fixed = (full | ~hopeful) & (pool.scores[:, -1:] > NEVER / 10) & distinct
         settled = fixed.squeeze(1).tolist()
-        logits = source.logits([[] if done else rows for rows, done in zip(nodes, settled, strict=True)])
+        asked = [[] if done else rows for rows, done in zip(nodes, settled, strict=True)]
+        dropped = torch.zeros((batch, beams, 1), device=device)
+        if margin is not None:
+            asked = _narrowed(source, asked, running.scores, margin, dropped)
+        logits = source.logits(asked)
         log_probs = logits.reshape(batch * beams, -1).float().to(device).log_softmax(-1)
         log_probs = processors(running.tokens[:, :, :length].reshape(batch * beams, length), log_probs)  # type: ignore[arg-type]
         vocabulary = log_probs.shape[-1]
-        totals = (log_probs.reshape(batch, beams, -1) + running.scores[:, :, None]).reshape(batch, -1)
+        totals = (log_probs.reshape(batch, beams, -1) + running.scores[:, :, None] + dropped).reshape(batch, -1)
 
         scores, index = torch.topk(totals, candidates)
         parent = index // vocabulary
@@ -123,6 +130,27 @@ def beam_search(
         sequences.append(row_tokens[:steps])
         beam_indices.append(row_origins[:steps])
     return Found(sequences, pool.scores[:, :returned].flatten().tolist(), beam_indices)
+
+
+def _narrowed(
+    source: Autoregressive, asked: list[list[int]], scores: Tensor, margin: float, dropped: Tensor
+) -> list[list[int]]:
+    """The nodes to ask for if some rows can be done without; what is asked for in their place is marked in `dropped`.
+
+    Only a step that then needs no pass at all is narrowed: a pass serves the weak rows for next to nothing.
+    """
+    options = {"margin": margin, "num_beams": scores.shape[1], "stop_tokens": source.stop_tokens}
+    rows = [droppable_rows(t, n, s, **options) for t, n, s in zip(source.trees, asked, scores.tolist(), strict=True)]
+    if any(one is None for one in rows) or not any(rows):
+        return asked
+    source.stats.relaxed_steps += 1
+    narrowed = []
+    for b, (nodes, without) in enumerate(zip(asked, rows, strict=True)):
+        assert without is not None
+        dropped[b, without] = NEVER
+        standing = [node for row, node in enumerate(nodes) if row not in without]
+        narrowed.append([standing[0] if row in without else node for row, node in enumerate(nodes)])
+    return narrowed
 
 
 def fill_value(config: GenerationConfig) -> int:

@@ -6,6 +6,7 @@ them to our searches through its `custom_generate` hook, so that an option means
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from transformers.generation.stopping_criteria import StopStringCriteria
 from .beam import beam_search
 from .greedy import Found, multinomial, token_search
 from .models import Pair
+from .relaxed import RelaxedPick, check_relaxed
 from .sampling import speculative_sampling
 from .source import Autoregressive, Speculative
 from .stats import Stats, Trace
@@ -34,6 +36,7 @@ class Decoded:
     stats: Stats
     trace: list[Trace] | None = None  # one a prompt, if asked for
     beam_indices: list[list[int]] | None = None  # beam search only, as transformers'
+    exact: bool = True  # whether the options promise the result of the search on the target alone
 
 
 def greedy(pair: Pair, inputs: Mapping[str, Tensor], *, trace: bool = False, **options: Any) -> Decoded:
@@ -67,6 +70,8 @@ def speculative(
     *,
     num_assistant_tokens: int | None = None,
     generator: torch.Generator | None = None,
+    tolerance: float = 0.0,
+    top_r: int = 1,
     trace: bool = False,
     **options: Any,
 ) -> Decoded:
@@ -77,16 +82,24 @@ def speculative(
 
     Args:
         num_assistant_tokens: most drafted tokens a pass; None chooses.
+        tolerance, top_r: *not exact* unless 0 and 1: a verified token may stand in for the likeliest one if it is
+            at most `tolerance` nats less likely, or among the `top_r` likeliest (`RelaxedPick`).
     """
     _refuse_beams("speculative", "speculative_beam", options)
     source = Speculative(pair.target, pair.draft, num_assistant_tokens, trace)
     search = _token_search
+    check_relaxed(None, tolerance, top_r)
+    exact = tolerance == 0 and top_r == 1
+    if not exact:
+        if options.get("do_sample"):
+            raise ValueError("tolerance and top_r are for greedy decoding; leave them out with do_sample=True.")
+        search = partial(_relaxed_search, tolerance=tolerance, top_r=top_r)
     if options.get("do_sample"):
         chain = 5 if num_assistant_tokens is None else num_assistant_tokens
         search = partial(_rejection_search, chain=chain, generator=generator)
     elif generator is not None:
         raise ValueError("generator is only used with do_sample=True; leave it out for greedy decoding.")
-    return _decode(pair, inputs, source, search, trace, options)
+    return _decode(pair, inputs, source, search, trace, options, exact)
 
 
 def speculative_beam(
@@ -95,6 +108,7 @@ def speculative_beam(
     *,
     num_beams: int = 4,
     num_assistant_tokens: int | None = None,
+    margin: float | None = None,
     trace: bool = False,
     **options: Any,
 ) -> Decoded:
@@ -102,9 +116,14 @@ def speculative_beam(
 
     Args:
         num_assistant_tokens: most drafted tokens a pass and prompt, all beams together; None chooses.
+        margin: *not exact* unless None (or infinite): a step does without running sequences that are not verified if
+            they look more than so many nats too weak to matter (`droppable_rows`). May be negative.
     """
+    check_relaxed(margin, 0.0, 1)
+    exact = margin is None or margin == math.inf
+    search = _beam_search if exact else partial(_beam_search, margin=margin)
     source = Speculative(pair.target, pair.draft, num_assistant_tokens, trace)
-    return _decode(pair, inputs, source, _beam_search, trace, {**options, "num_beams": num_beams})
+    return _decode(pair, inputs, source, search, trace, {**options, "num_beams": num_beams}, exact)
 
 
 METHODS: dict[str, Callable[..., Decoded]] = {
@@ -121,10 +140,17 @@ def _token_search(source: Any, trees: Any, ids: Tensor, processors: Any, criteri
     return token_search(source, trees, ids, processors, criteria, config)
 
 
-def _beam_search(source: Any, trees: Any, ids: Tensor, processors: Any, criteria: Any, config: Any) -> Found:
+def _relaxed_search(source: Any, *arguments: Any, tolerance: float, top_r: int) -> Found:
+    pick = RelaxedPick(tolerance, top_r, source.stop_tokens, source.stats)
+    return token_search(source, *arguments, pick=pick)  # type: ignore[call-arg]
+
+
+def _beam_search(
+    source: Any, trees: Any, ids: Tensor, processors: Any, criteria: Any, config: Any, margin: float | None = None
+) -> Found:
     if config.do_sample:
         raise ValueError("beam sampling is served by SpeculativeLM.generate(num_beams=…, do_sample=True).")
-    return beam_search(source, trees, ids, processors, criteria, config)
+    return beam_search(source, trees, ids, processors, criteria, config, margin)
 
 
 def _rejection_search(*arguments: Any, chain: int, generator: torch.Generator | None) -> Found:
@@ -162,6 +188,7 @@ def _decode(
     search: Callable[..., Found],
     trace: bool,
     options: dict[str, Any],
+    exact: bool = True,
 ) -> Decoded:
     if "input_ids" not in inputs:
         raise ValueError("inputs has no input_ids; make it with render_prompt(tokenizer, prompt).")
@@ -170,7 +197,7 @@ def _decode(
     assert attention_mask is not None
     options = {"max_new_tokens": 64, "do_sample": False, "num_beams": 1, "num_return_sequences": 1, **options}
     check_request(pair.target, input_ids, options)
-    if search is not _beam_search and options["num_return_sequences"] != 1:
+    if options["num_beams"] == 1 and options["num_return_sequences"] != 1:
         raise ValueError("num_return_sequences above 1 needs beams; use beam, speculative_beam or SpeculativeLM.")
     stop_strings = options.pop("stop_strings", None)
     if stop_strings is not None:
@@ -218,4 +245,4 @@ def _decode(
     text = []
     if pair.tokenizer is not None:
         text = [pair.tokenizer.decode(sequence, skip_special_tokens=True) for sequence in found[0].sequences]
-    return Decoded(found[0].sequences, found[0].scores, text, stats, traces, found[0].beam_indices)
+    return Decoded(found[0].sequences, found[0].scores, text, stats, traces, found[0].beam_indices, exact)

@@ -6,7 +6,7 @@ padded. It never knows where the logits came from.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 from .source import Autoregressive
 from .tree import ROOT, TokenTree
 
-Pick = Callable[[Tensor], Tensor]
+Pick = Callable[[Tensor, Sequence[TokenTree], Sequence[int]], Tensor]  # scores, and the nodes that they are of
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Found:
     beam_indices: list[list[int]] | None = None
 
 
-def argmax(scores: Tensor) -> Tensor:
+def argmax(scores: Tensor, *_: object) -> Tensor:
     """Greedy's pick: (rows, vocabulary) -> (rows,)."""
     return scores.argmax(-1)
 
 
-def multinomial(scores: Tensor) -> Tensor:
+def multinomial(scores: Tensor, *_: object) -> Tensor:
     """Sampling's pick from softmax(scores): (rows, vocabulary) -> (rows,). Draws as transformers does."""
     return torch.multinomial(scores.softmax(-1), num_samples=1).squeeze(1)
 
@@ -60,7 +60,8 @@ def token_search(
     while True:
         alive = unfinished.bool().tolist()
         logits = source.logits([[node] if going else [] for node, going in zip(nodes, alive, strict=True)])
-        tokens = pick(processors(sequences, logits[:, 0].float().to(sequences.device)))  # type: ignore[arg-type]
+        scores = processors(sequences, logits[:, 0].float().to(sequences.device))  # type: ignore[arg-type]
+        tokens = pick(scores, trees, nodes)
         tokens = tokens * unfinished + pad * (1 - unfinished)
         sequences = torch.cat([sequences, tokens[:, None]], dim=1)
         for b, token in enumerate(tokens.tolist()):

@@ -25,6 +25,7 @@ class Stats:
     decode_s: float = 0.0  # everything after the prompt, search and drafting included
     draft_s: float = 0.0
     target_s: float = 0.0
+    relaxed_steps: int = 0  # steps that an inexact option took otherwise than the exact search would, or may have
     peak_kv_tokens: int = 0  # slots of the target's cache in use at the worst moment
 
     @property
