@@ -1,4 +1,4 @@
-"""What all figures share: a Figure that shows itself, colours and shapes that can be told apart, and small helpers."""
+"""What all figures share: a Figure that shows itself, and small helpers. Colours and shapes are in `palette`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ import io
 from typing import Any
 
 from matplotlib.figure import Figure
-
-BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#8C8C8C"
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-COLOURS = (BLUE, RED, GREEN, PURPLE, ORANGE, "#56B4E9", "#000000")
-HATCHES = ("", "//", "..", "xx", "\\\\", "++", "--")
 
 
 class ShownFigure(Figure):
