@@ -17,6 +17,7 @@ from typing import Any
 
 from specbeam import record_schema
 from specbeam.provenance import NOTEBOOK_VARIABLE, environment, notebook_sha256, repository_root
+from specbeam.record_models import describe
 from specbeam.record_schema import STATUSES
 
 __all__ = [
@@ -47,7 +48,7 @@ class RunRecord:
     warmups: int | None = None
     repeats: int | None = None
     seeds: list[int] = field(default_factory=list)
-    models: dict[str, Any] = field(default_factory=dict)  # "target", "draft" → class, name, revision, dtype
+    models: dict[str, Any] = field(default_factory=dict)  # what `record_models` says of target and draft
     device: str | None = None
     dtype: str | None = None
     threads: int | None = None
@@ -92,7 +93,7 @@ class RunRecord:
             warmups=parameters.get("warmups") if warmups is None else warmups,
             repeats=parameters.get("repeats") if repeats is None else repeats,
             seeds=[int(seed) for seed in seeds],
-            **_models(pair),
+            **describe(pair),
             **environment(notebook),
         )
 
@@ -191,32 +192,3 @@ def _timing(name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return plain(value, f"timings.{name}")
     return plain(spread(value if isinstance(value, Iterable) else [value]), f"timings.{name}")
-
-
-def _models(pair: Any) -> dict[str, Any]:
-    target = getattr(pair, "target", None)
-    if target is None:
-        return {}
-    revisions = getattr(pair, "revisions", None) or {}
-    described = {
-        role: _model(getattr(pair, role), revisions.get(role))
-        for role in ("target", "draft")
-        if getattr(pair, role, None)
-    }
-    dtype = getattr(target, "dtype", None)
-    return {
-        "models": {"pair": str(getattr(pair, "name", "")), **described},
-        "device": str(target.device) if hasattr(target, "device") else None,
-        "dtype": str(dtype).removeprefix("torch.") if dtype is not None else None,
-    }
-
-
-def _model(model: Any, revision: str | None) -> dict[str, Any]:
-    config = getattr(model, "config", None)
-    described = {
-        "class": type(model).__name__,
-        "name": getattr(config, "_name_or_path", None) or None,
-        "revision": revision or getattr(config, "_commit_hash", None),
-        "dtype": str(model.dtype).removeprefix("torch.") if hasattr(model, "dtype") else None,
-    }
-    return {name: value for name, value in described.items() if value is not None}

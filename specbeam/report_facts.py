@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from specbeam.parameters import changed_parameters, read_parameters
+from specbeam.record_models import model_name
 from specbeam.record_table import read_rows, text
 from specbeam.records import RunRecord
 
@@ -56,7 +57,7 @@ def model(record: RunRecord) -> str:
     """Target and draft in short, or "" where the record names none."""
     target = record.models.get("target")
     name = record.models.get("pair") or (isinstance(target, dict) and target.get("name")) or ""
-    return str(name or record.parameters.get("target") or "")
+    return model_name(str(name or record.parameters.get("target") or ""))
 
 
 def duration(seconds: float | None) -> str:
@@ -136,8 +137,11 @@ def timings(record: RunRecord) -> list[tuple[str, str]]:
 
 def _model(value: Any) -> str:
     if not isinstance(value, dict):
-        return text(value)
-    return ", ".join(str(item) if key == "name" else f"{key} {text(item)}" for key, item in value.items())
+        return model_name(text(value))
+    found = {key.replace("_", " "): item for key, item in value.items()}
+    if name := found.pop("name", None):
+        return ", ".join([model_name(str(name)), *(f"{key} {text(item)}" for key, item in found.items())])
+    return ", ".join(f"{key} {text(item)}" for key, item in found.items())
 
 
 def _number(value: int | None) -> str:

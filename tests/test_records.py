@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -106,6 +106,35 @@ def test_any_json_is_either_a_record_that_can_be_saved_again_or_a_clear_refusal(
         assert str(path) in str(error)
     else:
         assert RunRecord.load(record.save(path)) == record
+
+
+valid = {
+    "schema": st.just(record_schema.VERSION),
+    "notebook": st.just("x"),
+    "status": st.sampled_from(["ok", "failed"]),
+}
+nearly = st.fixed_dictionaries(
+    {name: values | json_values for name, values in valid.items()},
+    optional={name: json_values | st.just(None) for name in record_schema.SCHEMA["properties"] if name not in valid}
+    | {"timings": st.dictionaries(st.text(max_size=2), json_values, max_size=2)}
+    | {"metrics": st.dictionaries(st.just("samples"), st.lists(json_values, max_size=2))}
+    | {"warmups": st.integers() | st.sampled_from([1.0, 1.5, True]), "surprise": st.just(1)},
+)
+
+
+@given(document=nearly | anything)
+@example(document={"schema": 2, "notebook": "", "status": "ok"})
+@example(document={"schema": 2, "notebook": "x", "status": "ok", "threads": 0})
+@example(document={"schema": 2, "notebook": "x", "status": "ok", "seeds": [1, True]})
+@example(document={"schema": 2, "notebook": "x", "status": "ok", "versions": {"torch": 2}})
+def test_a_document_is_refused_exactly_where_it_breaks_the_schema(document):
+    fits = Draft202012Validator(record_schema.SCHEMA).is_valid(document)
+    try:
+        record_schema.check(document)
+    except ValueError:
+        assert not fits
+    else:
+        assert fits
 
 
 def test_a_saved_record_follows_the_schema_that_is_shipped(tmp_path):
