@@ -68,7 +68,7 @@ SCHEMA: dict[str, Any] = {
         "seeds": _described("array", "Seeds of the random number generators.", items={"type": "integer"}),
         "models": _described(
             "object",
-            "Target and draft: class, name, revision, dtype, parameters; of the target also whether it has a chat template.",
+            "Target and draft: class, name, revision, dtype, parameters, and whether there is a chat template.",
         ),
         "device": _described(["string", "null"], "Device of the target, as PyTorch names it."),
         "dtype": _described(["string", "null"], "Number format of the target's weights."),
