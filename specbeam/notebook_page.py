@@ -29,6 +29,7 @@ LONG_OUTPUT = 50_000  # characters of an output that a page may lose when smalle
 PICTURES = ("image/png", "image/jpeg")
 SMALLER = "The pictures on this page are smaller than they were made, to keep it small. The executed notebook has both."
 CUT = "Long outputs are left out of this page, to keep it small. The executed notebook has them."
+NAMED = re.compile(r"\\operatorname\*?\s*\{([^{}]*)\}")  # the converter makes a product of its letters
 # Names that TeX sets apart from what follows by a thin space, which MathML leaves out.
 OPERATORS = re.compile(r"(<mi>(?:log|ln|exp|arg|max|min|softmax)</mi>)(?=<m(?:i|n|sub|sup|frac|row)\b)")
 SCRIPT = re.compile(r"<script\b.*?(</script\s*>|\Z)", re.IGNORECASE | re.DOTALL)
@@ -72,7 +73,8 @@ def notebook_html(path: Path, title: str, run: Mapping[str, Any]) -> str:
 def mathml(tex: str, display: str = "inline") -> str:
     """TeX as MathML; as code, so that it can still be read, where it cannot be converted."""
     try:
-        return OPERATORS.sub(r'\1<mspace width="0.17em"/>', convert(tex.strip(), display=display))
+        converted = convert(NAMED.sub(r"\\text{\1}", tex.strip()), display=display)
+        return OPERATORS.sub(r'\1<mspace width="0.17em"/>', converted)
     except Exception:  # the converter raises many types, and a page with one raw formula beats no page
         return f"<code>{escape(tex)}</code>"
 

@@ -57,6 +57,11 @@ def test_an_equation_that_cannot_be_converted_stays_readable():
     assert "mspace" in mathml(r"\log p")
 
 
+def test_a_named_operator_stays_one_upright_word():
+    assert "<mtext>top-</mtext><mi>k</mi>" in mathml(r"\operatorname{top-}k")
+    assert "<msub><mtext>median</mtext><mi>r</mi></msub>" in mathml(r"\operatorname*{median}_r x")
+
+
 def test_widgets_go_and_their_static_twins_stay(tmp_path):
     widget = output(**{"application__vnd.jupyter.widget-view+json": {"model_id": "1"}, "text__plain": "VBox(...)"})
     cell = nbformat.v4.new_code_cell("show()", outputs=[widget, output(text__html="<b>twin</b>")])
