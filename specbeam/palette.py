@@ -56,7 +56,7 @@ STATES = {
         dark=Look("#333B48", "none", "#E4E8EF"),
     ),
     OPEN: State(
-        *("?", "drafted, no verdict yet", "1.5 2.5"),
+        *("?", "drafted, still open", "1.5 2.5"),
         light=Look("#FFF3D6", "#A87400", "#4A3500"),
         dark=Look("#40330F", "#F0B83C", "#FFEFC7"),
     ),

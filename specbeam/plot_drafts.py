@@ -13,8 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from .palette import BLUE, COLOURS, GREEN, GREY, MARKERS, RED
-from .plot_style import ShownFigure, counted, single_axes
+from .plot_style import BLUE, COLOURS, GREEN, GREY, MARKERS, RED, ShownFigure, counted, single_axes
 
 Rows = Sequence[dict[str, Any]]
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from .palette import BLUE, COLOURS, GREEN, GREY, HATCHES, MARKERS, ORANGE
-from .plot_style import ShownFigure, counted, single_axes
+from .plot_style import BLUE, COLOURS, GREEN, GREY, HATCHES, MARKERS, ORANGE, ShownFigure, counted, single_axes
 
 PLAIN, PACKED = "transformers", "transformers packed"
 PARTS = (

@@ -1,4 +1,4 @@
-"""What all figures share: a Figure that shows itself, and small helpers. Colours and shapes are in `palette`."""
+"""What all charts share: colours and shapes that can be told apart, a Figure that shows itself, small helpers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,25 @@ import io
 from typing import Any
 
 from matplotlib.figure import Figure
+
+from .drawing import counted
+from .palette import BLUE, COLOURS, GREEN, GREY, HATCHES, MARKERS, ORANGE, PURPLE, RED
+
+# charts take their looks from here, SVG pictures from `palette`, which knows no matplotlib
+__all__ = [
+    "BLUE",
+    "COLOURS",
+    "GREEN",
+    "GREY",
+    "HATCHES",
+    "MARKERS",
+    "ORANGE",
+    "PURPLE",
+    "RED",
+    "ShownFigure",
+    "counted",
+    "single_axes",
+]
 
 
 class ShownFigure(Figure):
@@ -22,7 +41,3 @@ def single_axes(width: float, height: float) -> tuple[ShownFigure, Any]:
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def counted(number: int, noun: str, plural: str = "s") -> str:
-    return f"{number} {noun}{'' if number == 1 else plural}"

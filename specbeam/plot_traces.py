@@ -8,8 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from .palette import BLUE, GREEN, PURPLE, RED
-from .plot_style import counted, single_axes
+from .plot_style import BLUE, GREEN, PURPLE, RED, counted, single_axes
 from .stats import Trace, TraceRound
 
 _KINDS = {  # of branches: label, colour, marker, width of the line

@@ -14,7 +14,6 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .palette import BLUE, COLOURS, GREY, HATCHES, MARKERS
 from .plot_drafts import (
     agreement_by_depth,
     agreement_over_time,
@@ -24,7 +23,7 @@ from .plot_drafts import (
     training_curves,
 )
 from .plot_speed import speed_by_beams, steps_per_pass, time_split
-from .plot_style import ShownFigure, counted, single_axes
+from .plot_style import BLUE, COLOURS, GREY, HATCHES, MARKERS, ShownFigure, counted, single_axes
 from .plot_traces import beam_tree, draft_strip, tree_mask
 
 __all__ = [

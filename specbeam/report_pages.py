@@ -64,11 +64,12 @@ pre { font-size: .8rem; line-height: 1.5; margin: 0; overflow-x: auto; }
   padding-left: .8rem; }
 img, svg { max-width: 100%; height: auto; }
 :is(.jp-RenderedImage, .jp-RenderedSVG) img { background: var(--card); border-radius: 4px; display: block; }
-.jp-RenderedHTML:has(style, [style*="color"], [style*="background"]) { background: var(--card); color: #1c2330;
-  color-scheme: light; border-radius: 4px; }
+.jp-RenderedHTML:has(style, [style*="color"], [style*="background"]):not(:has(.specbeam-picture)) {
+  background: var(--card); color: #1c2330; color-scheme: light; border-radius: 4px; }
 @media (prefers-color-scheme: dark) {
   :is(.jp-RenderedImage, .jp-RenderedSVG) img { padding: .5rem; }
-  .jp-RenderedHTML:has(style, [style*="color"], [style*="background"]) { padding: .5rem; } }
+  .jp-RenderedHTML:has(style, [style*="color"], [style*="background"]):not(:has(.specbeam-picture)) {
+    padding: .5rem; } }
 table { border-collapse: collapse; font-size: .88rem; display: block; width: fit-content; max-width: 100%;
   overflow-x: auto; font-variant-numeric: tabular-nums; }
 th, td { padding: .28rem .9rem .28rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }

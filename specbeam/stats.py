@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 
 @dataclass
@@ -80,6 +82,58 @@ class Trace:
             nodes.append(node)
             node = self.nodes[node].parent
         return nodes[::-1]
+
+    def to_json(self, texts: Mapping[int, str] | None = None) -> dict[str, Any]:
+        """The trace as JSON holds it, nodes as columns; with the texts of its tokens (`token_texts`) it can be drawn.
+
+        Bytes that are no text of their own (surrogates, as Python's `surrogateescape` makes them) become lists.
+        """
+        columns = {one.name: [getattr(node, one.name) for node in self.nodes] for one in fields(TraceNode)}
+        document: dict[str, Any] = {"nodes": columns, "rounds": [asdict(one) for one in self.rounds]}
+        document |= {"steps": self.steps, "results": self.results}
+        if texts is not None:
+            document["texts"] = {str(token): _held(text) for token, text in sorted(texts.items())}
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Trace:
+        """The trace that `to_json` wrote, without the texts (`texts_of`). Raises ValueError for what is none."""
+        try:
+            columns = [document["nodes"][one.name] for one in fields(TraceNode)]
+            nodes = [TraceNode(*values) for values in zip(*columns, strict=True)]
+            rounds = [TraceRound(**one) for one in document["rounds"]]
+            trace = cls(nodes, rounds, [list(one) for one in document["steps"]], [list(r) for r in document["results"]])
+            trace.check()
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"this is not a saved trace ({type(error).__name__}: {error}); save one with Trace.to_json()."
+            ) from error
+        return trace
+
+    def check(self) -> None:
+        """Raises ValueError where the parts do not fit together: a parent after its child, a node that is not there."""
+        for number, node in enumerate(self.nodes):
+            if number and not 0 <= node.parent < number:
+                raise ValueError(f"node {number} has the parent {node.parent}, which does not come before it")
+            if number and node.depth != self.nodes[node.parent].depth + 1:
+                raise ValueError(f"node {number} has the depth {node.depth}, which is not one below its parent's")
+        named = {n for one in self.steps for n in one} | {n for r in self.rounds for n in (*r.asked, *r.drafted)}
+        if strange := [n for n in named if not 0 <= n < len(self.nodes)]:
+            raise ValueError(f"there are {len(self.nodes)} nodes, and none has the number {strange[0]}")
+
+
+def _held(text: str) -> str | list[int]:
+    """A text as any JSON reader takes it: one that is not UTF-8 as a list of its bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return list(text.encode("utf-8", "surrogateescape" if _escapes(text) else "surrogatepass"))
+    return text
+
+
+def _escapes(text: str) -> bool:
+    """Whether all surrogates of a text stand for bytes."""
+    return all("\udc80" <= c <= "\udcff" for c in text if "\ud800" <= c <= "\udfff")
 
 
 @dataclass

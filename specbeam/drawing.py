@@ -1,0 +1,262 @@
+"""What all SVG pictures share: a `Picture` that a notebook shows and that saves itself, its style, and its legend.
+
+A picture is one piece of markup without scripts, ids or anything to load, so it works in JupyterLab, in reports under
+a strict content security policy, and on any other page, however many stand there. It is well-formed XML as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from xml.sax.saxutils import escape, quoteattr
+
+from .palette import PAPER, STATES
+from .records import write_atomic
+from .token_text import columns, visible
+
+MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
+SANS = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+TEXT, SMALL = 11, 9  # px of the fonts
+COLUMN = 6.8  # px that a column of the monospaced font takes at most
+SIGN = 9.0  # px that a sign before a token takes
+BRANCHES = {"running": "running beam", "finished": "returned sequence", "died": "dropped beam"}
+NOTES = {"pass": "the pass that verified it", "score": "its log-probability (nats)"}
+BARS = {"draft": "drafting", "target": "the target's pass", "steps": "a committed step"}
+
+
+def _variables(dark: bool) -> str:
+    paper = {name: pair[dark] for name, pair in PAPER.items()}
+    for name, state in STATES.items():
+        look = state.dark if dark else state.light
+        paper |= {f"{name}-fill": look.fill, f"{name}-edge": look.border, f"{name}-ink": look.ink}
+    return (
+        "".join(f"--{name}:{value};" for name, value in paper.items()) + f"color-scheme:{'dark' if dark else 'light'}"
+    )
+
+
+def _css() -> str:
+    """The style, with § for the prefix of all classes. Page styles for svg and span are undone."""
+    light, dark = _variables(False), _variables(True)
+    rules = [
+        f".§{{{light};font:13px/1.4 {SANS};background:var(--paper);color:var(--ink);max-width:100%}}",
+        f"@media (prefers-color-scheme:dark){{.§{{{dark}}}}}",
+        # JupyterLab and Gradio have schemes of their own, whatever the system's is
+        f'[data-jp-theme-light="true"] .§{{{light}}}[data-jp-theme-light="false"] .§,.dark .§{{{dark}}}',
+        "div.§{padding:10px 12px;border-radius:6px;box-sizing:border-box}",
+        ".§ .§h{font-weight:600;margin:0 0 8px;overflow-wrap:anywhere}",
+        ".§ .§s{overflow-x:auto;max-width:100%}",
+        ".§ svg{display:block;max-width:none;height:auto;background:none}",
+        ".§ .§l{display:flex;flex-wrap:wrap;gap:4px 16px;margin-top:8px;font-size:12px;color:var(--faint)}",
+        ".§ .§k{display:inline-flex;align-items:center;gap:5px;white-space:nowrap}",
+        f".§ text{{font:{TEXT}px {SANS};fill:var(--ink)}}",
+        f".§ text.§m{{font-family:{MONO}}}.§ text.§n{{font-size:{SMALL}px;fill:var(--faint)}}",
+        ".§ text.§f{fill:var(--faint)}.§ text.§b{font-weight:700}",
+        ".§ .§paper{fill:var(--paper)}.§ .§band{fill:var(--tint)}.§ .§rule{stroke:var(--line);fill:none}",
+        ".§ path.§running{fill:none;stroke:var(--ink);stroke-width:2}",
+        ".§ path.§finished{fill:none;stroke:var(--ink);stroke-width:4.5}",
+        ".§ path.§died{fill:none;stroke:var(--faint);stroke-width:1.2;stroke-dasharray:5 3}",
+        ".§ path.§vain{fill:none;stroke:var(--faint);stroke-width:.8;stroke-dasharray:1.5 2.5}",
+        ".§ path.§tip{fill:var(--ink);stroke:none}.§ path.§end{fill:var(--ink);stroke:none}",
+        ".§ path.§stop{fill:none;stroke:var(--faint);stroke-width:2.5}",
+        ".§ path.§cut{fill:var(--paper);stroke:none}",
+        ".§ rect.§prompt{fill:var(--ink)}.§ text.§prompt{fill:var(--paper);font-weight:700}",
+        ".§ rect.§target{fill:var(--target)}.§ rect.§steps{fill:var(--steps)}",
+        ".§ rect.§draft{fill:var(--paper);stroke:var(--draft);stroke-width:2}",
+        f".§ .§t{{display:flex;flex-wrap:wrap;gap:5px 2px;font:13px/1.5 {MONO};align-items:baseline}}",
+        ".§ .§t span.§w{margin-right:5px}.§ .§t .§br{flex-basis:100%;height:0}",
+        ".§ .§t span{padding:0 4px;border-radius:4px;border:1.5px solid transparent;overflow-wrap:anywhere}",
+        ".§ .§t span.§g{padding:0;border:0;display:inline-flex;gap:1px}.§ s{text-decoration-thickness:1.5px}",
+        ".§ b{font-weight:700}",
+    ]
+    for name, state in STATES.items():
+        border = {"none": "transparent", "": "solid", "4 3": "dashed"}.get(state.dash, "dotted")
+        rules += [
+            f".§ rect.§{name}{{fill:var(--{name}-fill);stroke:var(--{name}-edge);stroke-width:1.5"
+            + (f";stroke-dasharray:{state.dash}}}" if state.dash not in ("", "none") else "}"),
+            f".§ text.§{name}{{fill:var(--{name}-ink)}}",
+            f".§ .§t span.§{name}{{background:var(--{name}-fill);color:var(--{name}-ink)"
+            + ("}" if border == "transparent" else f";border:1.5px {border} var(--{name}-edge)}}"),
+        ]
+    rules.append(".§ text.§m.§rejected{text-decoration:line-through}")
+    return "\n".join(rules)
+
+
+_STYLE = _css()
+# Pictures of another version may stand on the same page: what looks different is named differently.
+PREFIX = "sb" + hashlib.sha256(_STYLE.encode()).hexdigest()[:5]
+_STYLE = _STYLE.replace("§", PREFIX)
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """What is drawn: SVG markup with § for the prefix of its classes, and its size in px; or HTML beside it."""
+
+    width: float
+    height: float
+    svg: str
+    html: str | None = None  # what a page shows in place of the SVG: text that wraps
+
+
+class Picture:
+    """A picture of a decode. It draws itself when it is looked at.
+
+    `title` says what is to be seen; `html()` and `svg()` are the markup, `save` writes either.
+    """
+
+    def __init__(self, title: str, legend: Sequence[str], draw: Callable[[], Canvas]):
+        self.title, self.legend, self._draw = title, list(legend), draw
+
+    @cached_property
+    def _canvas(self) -> Canvas:
+        return self._draw()
+
+    def __repr__(self) -> str:
+        return f"Picture({self.title!r})"
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def html(self) -> str:
+        """One <div> with its own style; wider pictures scroll within it."""
+        canvas = self._canvas
+        keys = "".join(
+            f'<span class="§k"><svg xmlns="http://www.w3.org/2000/svg" width="26" height="16" viewBox="0 0 26 16" aria-hidden="true">'
+            f"{_key(name)}</svg>{escape(_label(name))}</span>"
+            for name in self.legend
+        )
+        body = canvas.html or (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{canvas.width:.0f}" height="{canvas.height:.0f}" '
+            f'viewBox="0 0 {canvas.width:.0f} {canvas.height:.0f}" role="img" aria-label={attribute(self.title)}>'
+            f"{canvas.svg}</svg>"
+        )
+        scroll = "" if canvas.html else ' tabindex="0"'  # so that keys can scroll it
+        markup = (
+            f'<div class="§ specbeam-picture mathjax_ignore tex2jax_ignore"><style>{_STYLE}</style>'
+            f'<div class="§h">{text(self.title)}</div><div class="§s"{scroll}>{body}</div><div class="§l">{keys}</div>'
+            "</div>"
+        )
+        return markup.replace("§", PREFIX)
+
+    def svg(self) -> str:
+        """One <svg> with its own style, title and legend: a file for talks and papers."""
+        canvas = self._canvas
+        width = max(canvas.width + 24, 360.0)
+        head, keys, x, y = 34, [], 12.0, canvas.height + 34 + 14
+        lines = [""]
+        for word in self.title.split():
+            longer = f"{lines[-1]} {word}".strip()
+            if len(longer) * 7.4 > width - 24 and lines[-1]:
+                lines.append(word)
+            else:
+                lines[-1] = longer
+        head += 17 * (len(lines) - 1)
+        y += 17 * (len(lines) - 1)
+        for name in self.legend:
+            wide = 34 + 6.6 * len(_label(name)) + 16
+            if x > 12 and x + wide > width:
+                x, y = 12.0, y + 20
+            label = f'<text x="31" y="12" class="§f">{text(_label(name))}</text>'
+            keys.append(f'<g transform="translate({x:.0f} {y:.0f})">{_key(name)}{label}</g>')
+            x += wide
+        height = y + 28
+        title = "".join(
+            f'<text x="12" y="{22 + 17 * i}" class="§b" style="font-size:13px">{text(line)}</text>'
+            for i, line in enumerate(lines)
+        )
+        markup = (
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="§" width="{width:.0f}" height="{height:.0f}" '
+            f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label={attribute(self.title)}>'
+            f"<style>{_STYLE}</style>"
+            f'<rect class="§paper" width="100%" height="100%"/>{title}'
+            f'<g transform="translate(12 {head})">{canvas.svg}</g>{"".join(keys)}</svg>'
+        )
+        return markup.replace("§", PREFIX)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a file that opens by itself: .svg, or .html as a page. Raises ValueError for another ending."""
+        kind = Path(path).suffix.lower()
+        if kind == ".svg":
+            return write_atomic(path, self.svg())
+        if kind == ".html":
+            return write_atomic(path, page([self], self.title))
+        raise ValueError(f"a picture is saved as .svg or .html, and {str(path)!r} ends with {kind or 'neither'}.")
+
+
+def page(pictures: Sequence[Picture], title: str) -> str:
+    """An HTML page of pictures that loads nothing and runs nothing."""
+    body = "\n".join(f"<section>{picture.html()}</section>" for picture in pictures)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<title>{text(title)}</title><style>:root{{color-scheme:light dark}}body{{margin:0;padding:12px}}"
+        f"section{{margin-bottom:24px}}</style></head><body>\n{body}\n</body></html>\n"
+    )
+
+
+def text(words: str) -> str:
+    """Text for markup: escaped, and without what XML does not hold. § is the prefix of classes, so it is escaped."""
+    safe = "".join(c if c.isprintable() or c == "\n" else visible(c) for c in words)
+    return escape(safe).replace("§", "&#167;")
+
+
+def attribute(words: str) -> str:
+    """A quoted attribute value of the same kind; line breaks stay, as tooltips show them."""
+    safe = "".join(c if c.isprintable() or c == "\n" else visible(c) for c in words)
+    return quoteattr(safe, {"\n": "&#10;", "§": "&#167;"})
+
+
+def token(words: str, x: float, y: float, classes: str) -> str:
+    """A token's text at a place of an SVG; what a monospaced font may lack is fitted to the room it was given."""
+    fit = (
+        ""
+        if words.isascii()
+        else f' textLength="{COLUMN * max(columns(words), 1):.1f}" lengthAdjust="spacingAndGlyphs"'
+    )
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{classes}"{fit}>{text(words)}</text>'
+
+
+def signed(words: str, state: str, x: float, y: float) -> str:
+    """A token's sign and text at a place of an SVG."""
+    sign = STATES[state].sign
+    if not sign:
+        return token(words, x, y, f"§m §{state}")
+    first = f'<text x="{x:.1f}" y="{y:.1f}" class="§m §b §{state}" style="text-decoration:none">{sign}</text>'
+    return first + token(words, x + SIGN, y, f"§m §{state}")
+
+
+def counted(number: int, noun: str, plural: str = "s") -> str:
+    """A number and what it counts."""
+    return f"{number} {noun}{'' if number == 1 else plural}"
+
+
+def _label(name: str) -> str:
+    return STATES[name].label if name in STATES else {**BRANCHES, **BARS, **NOTES}[name]
+
+
+def _key(name: str) -> str:
+    """The sample of a legend, 26 × 16."""
+    if name in STATES:
+        sign = f'<text x="13" y="12" text-anchor="middle" class="§m §b §{name}" style="text-decoration:none">'
+        return f'<rect class="§{name}" x="2" y="1.5" width="22" height="13" rx="3"/>{sign}{STATES[name].sign}</text>'
+    if name in BRANCHES:
+        return f'<path class="§{name}" d="M1 8H16"/>{mark(name, 17, 8)}'
+    if name == "draft":
+        return '<rect class="§draft" x="4" y="3" width="18" height="10"/>'
+    if name in NOTES:
+        sample = "p5" if name == "pass" else "−0.7"
+        return f'<text x="13" y="11" text-anchor="middle" class="§n">{sample}</text>'
+    x, width = (8, 10) if name == "steps" else (4, 18)
+    return f'<rect class="§{name}" x="{x}" y="3" width="{width}" height="10"/>'
+
+
+def mark(branch: str, x: float, y: float) -> str:
+    """What a branch ends with: ▸ runs on, ■ was returned, | was dropped."""
+    if branch == "running":
+        return f'<path class="§tip" d="M{x:.1f} {y - 5:.1f}l7 5l-7 5z"/>'
+    if branch == "finished":
+        return f'<path class="§end" d="M{x:.1f} {y - 4:.1f}h8v8h-8z"/>'
+    return f'<path class="§stop" d="M{x + 1:.1f} {y - 6:.1f}v12"/>'
