@@ -6,88 +6,23 @@ a strict content security policy, and on any other page, however many stand ther
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
-from .palette import PAPER, STATES
+from .palette import STATES
+from .picture_style import PREFIX, STYLE
 from .records import write_atomic
 from .token_text import columns, visible
 
-MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
-SANS = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
-TEXT, SMALL = 11, 9  # px of the fonts
+_XMLNS = "http://www.w3.org/2000/svg"
 COLUMN = 6.8  # px that a column of the monospaced font takes at most
 SIGN = 9.0  # px that a sign before a token takes
 BRANCHES = {"running": "running beam", "finished": "returned sequence", "died": "dropped beam"}
-NOTES = {"pass": "the pass that verified it", "score": "its log-probability (nats)"}
+NOTES = {"pass": "verified in pass 5", "score": "log-probability (nats)"}
 BARS = {"draft": "drafting", "target": "the target's pass", "steps": "a committed step"}
-
-
-def _variables(dark: bool) -> str:
-    paper = {name: pair[dark] for name, pair in PAPER.items()}
-    for name, state in STATES.items():
-        look = state.dark if dark else state.light
-        paper |= {f"{name}-fill": look.fill, f"{name}-edge": look.border, f"{name}-ink": look.ink}
-    return (
-        "".join(f"--{name}:{value};" for name, value in paper.items()) + f"color-scheme:{'dark' if dark else 'light'}"
-    )
-
-
-def _css() -> str:
-    """The style, with § for the prefix of all classes. Page styles for svg and span are undone."""
-    light, dark = _variables(False), _variables(True)
-    rules = [
-        f".§{{{light};font:13px/1.4 {SANS};background:var(--paper);color:var(--ink);max-width:100%}}",
-        f"@media (prefers-color-scheme:dark){{.§{{{dark}}}}}",
-        # JupyterLab and Gradio have schemes of their own, whatever the system's is
-        f'[data-jp-theme-light="true"] .§{{{light}}}[data-jp-theme-light="false"] .§,.dark .§{{{dark}}}',
-        "div.§{padding:10px 12px;border-radius:6px;box-sizing:border-box}",
-        ".§ .§h{font-weight:600;margin:0 0 8px;overflow-wrap:anywhere}",
-        ".§ .§s{overflow-x:auto;max-width:100%}",
-        ".§ svg{display:block;max-width:none;height:auto;background:none}",
-        ".§ .§l{display:flex;flex-wrap:wrap;gap:4px 16px;margin-top:8px;font-size:12px;color:var(--faint)}",
-        ".§ .§k{display:inline-flex;align-items:center;gap:5px;white-space:nowrap}",
-        f".§ text{{font:{TEXT}px {SANS};fill:var(--ink)}}",
-        f".§ text.§m{{font-family:{MONO}}}.§ text.§n{{font-size:{SMALL}px;fill:var(--faint)}}",
-        ".§ text.§f{fill:var(--faint)}.§ text.§b{font-weight:700}",
-        ".§ .§paper{fill:var(--paper)}.§ .§band{fill:var(--tint)}.§ .§rule{stroke:var(--line);fill:none}",
-        ".§ path.§running{fill:none;stroke:var(--ink);stroke-width:2}",
-        ".§ path.§finished{fill:none;stroke:var(--ink);stroke-width:4.5}",
-        ".§ path.§died{fill:none;stroke:var(--faint);stroke-width:1.2;stroke-dasharray:5 3}",
-        ".§ path.§vain{fill:none;stroke:var(--faint);stroke-width:.8;stroke-dasharray:1.5 2.5}",
-        ".§ path.§tip{fill:var(--ink);stroke:none}.§ path.§end{fill:var(--ink);stroke:none}",
-        ".§ path.§stop{fill:none;stroke:var(--faint);stroke-width:2.5}",
-        ".§ path.§cut{fill:var(--paper);stroke:none}",
-        ".§ rect.§prompt{fill:var(--ink)}.§ text.§prompt{fill:var(--paper);font-weight:700}",
-        ".§ rect.§target{fill:var(--target)}.§ rect.§steps{fill:var(--steps)}",
-        ".§ rect.§draft{fill:var(--paper);stroke:var(--draft);stroke-width:2}",
-        f".§ .§t{{display:flex;flex-wrap:wrap;gap:5px 2px;font:13px/1.5 {MONO};align-items:baseline}}",
-        ".§ .§t span.§w{margin-right:5px}.§ .§t .§br{flex-basis:100%;height:0}",
-        ".§ .§t span{padding:0 4px;border-radius:4px;border:1.5px solid transparent;overflow-wrap:anywhere}",
-        ".§ .§t span.§g{padding:0;border:0;display:inline-flex;gap:1px}.§ s{text-decoration-thickness:1.5px}",
-        ".§ b{font-weight:700}",
-    ]
-    for name, state in STATES.items():
-        border = {"none": "transparent", "": "solid", "4 3": "dashed"}.get(state.dash, "dotted")
-        rules += [
-            f".§ rect.§{name}{{fill:var(--{name}-fill);stroke:var(--{name}-edge);stroke-width:1.5"
-            + (f";stroke-dasharray:{state.dash}}}" if state.dash not in ("", "none") else "}"),
-            f".§ text.§{name}{{fill:var(--{name}-ink)}}",
-            f".§ .§t span.§{name}{{background:var(--{name}-fill);color:var(--{name}-ink)"
-            + ("}" if border == "transparent" else f";border:1.5px {border} var(--{name}-edge)}}"),
-        ]
-    rules.append(".§ text.§m.§rejected{text-decoration:line-through}")
-    return "\n".join(rules)
-
-
-_STYLE = _css()
-# Pictures of another version may stand on the same page: what looks different is named differently.
-PREFIX = "sb" + hashlib.sha256(_STYLE.encode()).hexdigest()[:5]
-_STYLE = _STYLE.replace("§", PREFIX)
 
 
 @dataclass(frozen=True)
@@ -123,18 +58,18 @@ class Picture:
         """One <div> with its own style; wider pictures scroll within it."""
         canvas = self._canvas
         keys = "".join(
-            f'<span class="§k"><svg xmlns="http://www.w3.org/2000/svg" width="26" height="16" viewBox="0 0 26 16" aria-hidden="true">'
+            f'<span class="§k"><svg xmlns="{_XMLNS}" width="26" height="16" viewBox="0 0 26 16" aria-hidden="true">'
             f"{_key(name)}</svg>{escape(_label(name))}</span>"
             for name in self.legend
         )
         body = canvas.html or (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{canvas.width:.0f}" height="{canvas.height:.0f}" '
+            f'<svg xmlns="{_XMLNS}" width="{canvas.width:.0f}" height="{canvas.height:.0f}" '
             f'viewBox="0 0 {canvas.width:.0f} {canvas.height:.0f}" role="img" aria-label={attribute(self.title)}>'
             f"{canvas.svg}</svg>"
         )
         scroll = "" if canvas.html else ' tabindex="0"'  # so that keys can scroll it
         markup = (
-            f'<div class="§ specbeam-picture mathjax_ignore tex2jax_ignore"><style>{_STYLE}</style>'
+            f'<div class="§ specbeam-picture mathjax_ignore tex2jax_ignore"><style>{STYLE}</style>'
             f'<div class="§h">{text(self.title)}</div><div class="§s"{scroll}>{body}</div><div class="§l">{keys}</div>'
             "</div>"
         )
@@ -167,9 +102,9 @@ class Picture:
             for i, line in enumerate(lines)
         )
         markup = (
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="§" width="{width:.0f}" height="{height:.0f}" '
+            f'<svg xmlns="{_XMLNS}" class="§" width="{width:.0f}" height="{height:.0f}" '
             f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label={attribute(self.title)}>'
-            f"<style>{_STYLE}</style>"
+            f"<style>{STYLE}</style>"
             f'<rect class="§paper" width="100%" height="100%"/>{title}'
             f'<g transform="translate(12 {head})">{canvas.svg}</g>{"".join(keys)}</svg>'
         )

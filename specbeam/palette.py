@@ -65,4 +65,4 @@ STATES = {
 # The page that pictures paint for themselves, light and dark: they may stand on a page of another scheme.
 PAPER = {"paper": ("#FFFFFF", "#161A21"), "ink": ("#1C2330", "#E4E8EF"), "faint": ("#5B6575", "#9AA4B6")}
 PAPER |= {"line": ("#DFE3EA", "#303745"), "tint": ("#F5F6F8", "#1E232C")}
-PAPER |= {"target": (BLUE, "#56B4E9"), "draft": (ORANGE, "#F0B83C"), "steps": (GREEN, "#2FC79A")}
+PAPER |= {"target": (BLUE, "#56B4E9"), "draft": ("#A87400", "#F0B83C"), "steps": (GREEN, "#2FC79A")}

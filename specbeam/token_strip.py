@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .drawing import COLUMN, SIGN, TEXT, Canvas, Picture, attribute, signed, text
+from .drawing import COLUMN, SIGN, Canvas, Picture, attribute, signed, text
 from .palette import ACCEPTED, CORRECTED, REJECTED, STATES, UNDRAFTED
+from .picture_style import TEXT
 from .stats import Trace
 from .token_text import columns, completed, visible
 from .verdicts import History, Moment

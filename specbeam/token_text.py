@@ -15,7 +15,6 @@ from .stats import Trace
 
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _SIGNS = {" ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥", "\u00a0": "⍽", "\x7f": "␡"}
-_RIGHT_TO_LEFT = ("R", "AL")
 
 
 def token_texts(trace: Trace, tokenizer: Any) -> dict[int, str]:
@@ -98,12 +97,6 @@ def columns(text: str) -> int:
         else 1
         for c in text
     )
-
-
-def right_to_left(text: str) -> bool:
-    """Whether the first letter of a text belongs to a script that runs from right to left."""
-    kinds = (unicodedata.bidirectional(c) for c in text)
-    return next((kind in _RIGHT_TO_LEFT for kind in kinds if kind in ("L", *_RIGHT_TO_LEFT)), False)
 
 
 def _text(tokenizer: Any, token: int) -> str:

@@ -59,6 +59,9 @@ class History:
                 "with trace.to_json(texts)."
             )
         self.trace, self.texts = trace, texts
+        self.steps = list(trace.steps)
+        while self.steps and not self.steps[-1]:  # other prompts of the batch went on
+            self.steps.pop()
         self.nodes = [replace(node) for node in trace.nodes]
         self.children: list[dict[int, int]] = [{} for _ in self.nodes]
         for number, node in enumerate(self.nodes):
@@ -126,7 +129,7 @@ class History:
     def committed(self) -> list[int]:
         """The round that paid for each step: the last one that verified a node which the search stood on by then."""
         rounds, latest = [], 0
-        for running in self.trace.steps:
+        for running in self.steps:
             latest = max([latest, *(self.nodes[n].verified or 0 for n in running)])
             rounds.append(latest)
         return rounds
@@ -161,13 +164,11 @@ class History:
         return Moment(round, before, *self._states(round, heard, steps), steps)
 
     def _states(self, round: int, heard: int, steps: int) -> tuple[dict[int, str], dict[int, str]]:
-        over = steps == len(self.trace.steps)
-        standing = [] if over else self.trace.steps[steps]
+        over = steps == len(self.steps) and bool(self.results)
+        standing = [] if over or not self.steps else self.steps[min(steps, len(self.steps) - 1)]
         running = self._upwards(standing)
         ends = [path for path in self.results if path and (self.taken[path[-1]] or 0) <= steps]
         finished = self._upwards([path[-1] for path in ends])
-        if not self.results and over and self.trace.steps:
-            running = self._upwards(self.trace.steps[-1])
         reachable = set(standing)
         states, branches = {0: PROMPT}, {0: RUNNING}
         for number, node in enumerate(self.nodes):
@@ -183,7 +184,7 @@ class History:
                 branches[number] = FINISHED if number in finished else RUNNING if number in running else DIED
             elif drafted:
                 awaiting = node.drafted is not None and node.drafted > heard
-                states[number] = OPEN if awaiting or (number in reachable and not over) else REJECTED
+                states[number] = OPEN if awaiting or number in reachable else REJECTED
         return states, branches
 
     def _drafted(self, node: int, round: int) -> bool:
