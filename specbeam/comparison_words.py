@@ -1,0 +1,140 @@
+"""Sentences about a comparison that follow from its rows: a branch for every way the numbers can turn out.
+
+Takes the rows of `findings.summarise`, or the plain data they were made of. Whether something was shown is decided by
+intervals alone: one that contains "no difference" shows none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .comparison import BEAM, GREEDY, HYBRID
+from .intervals import Interval
+
+Row = Mapping[str, Any]
+Shown = Mapping[str, Any] | None  # an interval as a record holds it
+UNDECIDED = "no difference that these prompts show"
+
+
+def shown(figure: Any, spec: str = ".2f") -> str:
+    """A figure or an interval as text; "–" where there is none."""
+    if figure is None:
+        return "–"
+    return format(Interval(**figure) if isinstance(figure, Mapping) else figure, spec)
+
+
+def verdict(interval: Shown, higher: str, lower: str, neutral: float = 1.0) -> str:
+    """`higher`, `lower`, or that nothing was shown: by whether the interval contains `neutral`."""
+    if interval is None:
+        return "not measured"
+    if interval["n"] < 2:
+        return "not decided by one prompt"
+    if interval["low"] > neutral:
+        return higher
+    return lower if interval["high"] < neutral else UNDECIDED
+
+
+def differing(found: Mapping[str, Any], best_only: bool = True) -> dict[str, list[str]]:
+    """Exact methods whose tokens are not those of their plain method → sources of the prompts. Empty if all is well."""
+    exact = {method["name"] for method in found["methods"] if method["exact"]}
+    which: dict[str, list[str]] = {}
+    for run in found["runs"]:
+        if run["method"] in exact and not run["equal" if best_only else "all_equal"]:
+            which.setdefault(run["method"], []).append(found["prompts"][run["prompt"]]["source"])
+    return which
+
+
+def equality_words(found: Mapping[str, Any], method: str) -> str:
+    """Whether an exact method gave its plain method's tokens, and if not, on which prompts."""
+    plain = next(one["plain"] for one in found["methods"] if one["name"] == method)
+    runs = [run for run in found["runs"] if run["method"] == method]
+    wrong, behind = (differing(found, only).get(method, []) for only in (True, False))
+    if not behind:
+        returned = ", every returned beam included" if len(runs[0]["sequences"]) > 1 else ""
+        return f"All {len(runs)} outputs of {method} are those of {plain}{returned}."
+    if not wrong:
+        also = f"beams behind the best differ on {', '.join(behind)}"
+        return f"All {len(runs)} outputs of {method} are those of {plain}; {also}."
+    lost = [_nats_below_plain(found, run, plain) for run in runs if not run["equal"]]
+    span = f"{lost[0]:.1e}" if len(lost) == 1 else f"{min(lost):.1e} to {max(lost):.1e}"
+    return (
+        f"**{len(wrong)} of {len(runs)} outputs of {method} differ from those of {plain}**: {', '.join(wrong)}. Their "
+        f"log-probability is {span} nats below."
+    )
+
+
+def promise(row: Row) -> str:
+    """What a method promises, for beside its name: "exact (beam)", "exact (greedy)", "inexact" or "random"."""
+    return f"exact ({row['plain']})" if row["label"] == "exact" else row["label"]
+
+
+def frontier(rows: Sequence[Row], against: str = BEAM, cost: str = "gap") -> list[Row]:
+    """The rows that no other row beats: none is as fast and loses as little, and better in one. Fastest first.
+
+    `against` is the method that speeds are measured against, `cost` a figure of which less is better.
+    """
+    points = [row for row in rows if row["speedup"].get(against) and row.get(cost)]
+
+    def beaten(row: Row) -> bool:
+        mine = row["speedup"][against]["value"], -row[cost]["value"]
+        others = [(one["speedup"][against]["value"], -one[cost]["value"]) for one in points]
+        return any(a >= mine[0] and b >= mine[1] and (a, b) != mine for a, b in others)
+
+    return sorted((row for row in points if not beaten(row)), key=lambda row: -row["speedup"][against]["value"])
+
+
+def pareto_sentence(rows: Sequence[Row]) -> str:
+    """The one thing that speed against score gap shows, for the rows of one set: what leaving beam search buys.
+
+    Only methods that are shown to be faster than the exact hybrid count, and of them only those on the frontier.
+    """
+    exact = next(row for row in rows if row["method"] == HYBRID)
+    quicker = [
+        row
+        for row in frontier(rows)
+        if row["method"] not in (BEAM, HYBRID) and verdict(row["speedup"][HYBRID], "faster", "slower") == "faster"
+    ]
+    if not quicker:
+        return (
+            f"Nothing that leaves beam search's result is shown to be faster than the exact {HYBRID} ({_times(exact)})"
+        )
+    cheapest, fastest = min(quicker, key=lambda row: row["gap"]["value"]), quicker[0]
+    text = f"From {_times(exact)} for the exact {HYBRID} to {_times(cheapest)} at the price of {_gap(cheapest)}"
+    return text if fastest is cheapest else f"{text}, or to {_times(fastest)} at {_gap(fastest)}"
+
+
+def speed_words(row: Row, against: str) -> str:
+    """ "faster than beam search (× 1.20 [1.10, 1.30])", or what else the interval says."""
+    interval = row["speedup"].get(against)
+    other = f"{BEAM} search" if against == BEAM else against
+    word = verdict(interval, f"faster than {other}", f"slower than {other}")
+    if word == UNDECIDED:
+        word = f"neither faster nor slower than {other} as far as these prompts show"
+    return word if interval is None else f"{word} (× {shown(interval)})"
+
+
+def quality_words(row: Row) -> str:
+    """What a method gains or loses in ROUGE-L against greedy decoding."""
+    gain = row.get("rougeL_gain")
+    if gain is None:
+        return "cannot be compared by ROUGE: there are no references"
+    word = verdict(gain, "higher than", "lower than", 0.0)
+    if word not in ("higher than", "lower than"):
+        word = "neither above nor below, as far as these prompts show," if gain["n"] > 1 else "(on one prompt) beside"
+    return f"has a ROUGE-L {word} that of {GREEDY} ({shown(gain, '+.3f')})"
+
+
+def _times(row: Row) -> str:
+    return f"× {row['speedup'][BEAM]['value']:.2f}"
+
+
+def _gap(row: Row) -> str:
+    value = row["gap"]["value"]
+    side = "below" if value >= 0 else "above"
+    return f"a score {abs(value):.3f} {side} beam search's ({row['method']}, {promise(row)})"
+
+
+def _nats_below_plain(found: Mapping[str, Any], run: Mapping[str, Any], plain: str) -> float:
+    other = next(one for one in found["runs"] if one["method"] == plain and one["prompt"] == run["prompt"])
+    return other["nats"] - run["nats"]
