@@ -125,6 +125,53 @@ def quality_words(row: Row) -> str:
     return f"has a ROUGE-L {word} that of {GREEDY} ({shown(gain, '+.3f')})"
 
 
+def main_set(rows: Sequence[Row]) -> str:
+    """The set that figures are drawn of: the first with references, else the first."""
+    return next((row["set"] for row in rows if row.get("rougeL")), rows[0]["set"])
+
+
+def conclusion(found: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    """What the run showed, a sentence or two a line: equality, then speed and quality for each set."""
+    exact = [one["name"] for one in found["methods"] if one["exact"] and one["name"] != one["plain"]]
+    lines = [equality_words(found, name) for name in exact]
+    for name in dict.fromkeys(row["set"] for row in rows):
+        mine = {row["method"]: row for row in rows if row["set"] == name}
+        for method in exact:
+            row = mine[method]
+            worst = f"on its worst prompt × {row['worst_prompt']:.2f}"
+            lines.append(f"On {name}, {method} is {speed_words(row, row['plain'])}; {worst}.")
+        if BEAM in mine and GREEDY in mine:
+            lines.append(f"On {name}, {BEAM} search {quality_words(mine[BEAM])}. {_likelier(mine[BEAM], mine[GREEDY])}")
+        if BEAM in mine and HYBRID in mine:
+            lines.append(f"On {name}: {pareto_sentence(list(mine.values()))}.")
+        lines += [f"On {name}, {one['method']} is {speed_words(one, BEAM)}." for one in mine.values() if _drawn(one)]
+    empty = sum(row["empty"] for row in rows)
+    return [*lines, f"{empty} of {len(found['runs'])} outputs were empty."]
+
+
+def as_it_stands(text: str) -> str:
+    """A model's text for a Markdown table: nothing in it is taken for markup, line breaks are shown as ⏎."""
+    signs = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " ⏎ "}
+    # entities keep these from starting emphasis, code, links, formulas and columns
+    signs |= {sign: f"&#{ord(sign)};" for sign in "\\`*_{}[]$|~#"}
+    return "".join(signs.get(sign, sign) for sign in text)
+
+
+def _likelier(beam: Row, greedy: Row) -> str:
+    gap = greedy["gap"]
+    if gap is None or beam["perplexity"] is None or greedy["perplexity"] is None:
+        return ""
+    word = verdict(gap, "less likely", "likelier", 0.0)
+    if word not in ("less likely", "likelier"):
+        word = "neither likelier nor less likely" if gap["n"] > 1 else "on one prompt as likely or not"
+    both = f"{beam['perplexity']['value']:.2f} for {BEAM} search, {greedy['perplexity']['value']:.2f} for {GREEDY}"
+    return f"By its score {GREEDY}'s text is {word} (perplexity {both})."
+
+
+def _drawn(row: Row) -> bool:
+    return row["label"] == "random" and BEAM in row["speedup"]
+
+
 def _times(row: Row) -> str:
     return f"× {row['speedup'][BEAM]['value']:.2f}"
 
