@@ -82,6 +82,11 @@ def generate(
     packed: Packed = True,
     length_penalty: LengthPenalty = 1.0,
     early_stopping: EarlyStopping = "false",
+    margin: Annotated[float | None, typer.Option(help="Nats; speculative_beam drops weak beams. Not exact.")] = None,
+    tolerance: Annotated[float, typer.Option(help="Nats; speculative keeps tokens almost as likely. Not exact.")] = 0.0,
+    top_r: Annotated[
+        int, typer.Option(help="speculative keeps drafted tokens of the likeliest. Not exact above 1.")
+    ] = 1,
     debug: Annotated[bool, typer.Option(help="Show the rendered prompt on stderr first.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -89,6 +94,7 @@ def generate(
     if method not in METHOD_NAMES:
         raise ValueError(f"method={method!r} is none of {', '.join(METHOD_NAMES)}")
     options = _options(num_beams, max_new_tokens, length_penalty, early_stopping, num_return_sequences)
+    options |= _relaxed(method, margin, tolerance, top_r)
     places = {"dtype": dtype, "device": device, "device_map": device_map, "revision": revision}
     pair, inputs = _prepare(prompt, system, debug, target, draft, packed, draft_revision=draft_revision, **places)
     decoded = _decode(method, pair, inputs, options)
@@ -101,7 +107,8 @@ def generate(
             console.print(f"[{rank + 1}] score {decoded.scores[rank]:.4f}")
         console.print(text.strip())
         console.print()
-    console.print(f"{pair.name}, {method}: {_summary(decoded)}", style="dim")
+    label = method if decoded.exact else f"{method}, not exact ({decoded.stats.relaxed_steps} relaxed steps)"
+    console.print(f"{pair.name}, {label}: {_summary(decoded)}", style="dim")
 
 
 @app.command()
@@ -175,6 +182,17 @@ def _options(
     }
 
 
+def _relaxed(method: str, margin: float | None, tolerance: float, top_r: int) -> dict[str, Any]:
+    """The inexact options that were given; each belongs to one method."""
+    given = {"margin": (margin, None), "tolerance": (tolerance, 0.0), "top_r": (top_r, 1)}
+    options = {name: value for name, (value, exact) in given.items() if value != exact}
+    for name in options:
+        belongs = "speculative_beam" if name == "margin" else "speculative"
+        if method != belongs:
+            raise ValueError(f"{name} is an option of {belongs}, not of {method}; leave it out or change the method")
+    return options
+
+
 def _prepare(
     prompt: str, system: str | None, debug: bool, target: str | None, draft: str, packed: bool, **options: Any
 ) -> tuple[Any, Any]:
@@ -195,7 +213,7 @@ def _decode(method: str, pair: Any, inputs: Any, options: dict[str, Any]) -> Any
     import specbeam as sb
 
     if method in ("greedy", "speculative"):
-        options = {"max_new_tokens": options["max_new_tokens"]}
+        options = {name: options[name] for name in ("max_new_tokens", "tolerance", "top_r") if name in options}
     return sb.METHODS[method](pair, inputs, **options)
 
 
@@ -224,10 +242,11 @@ def _head(pair: Any, prompt: str) -> dict[str, Any]:
 def _as_dict(method: str, decoded: Any) -> dict[str, Any]:
     names = (
         *("steps", "target_passes", "target_tokens", "draft_passes", "accepted", "steps_per_pass"),
-        *("tokens_per_second", "prefill_s", "decode_s", "draft_s", "target_s", "peak_kv_tokens"),
+        *("relaxed_steps", "tokens_per_second", "prefill_s", "decode_s", "draft_s", "target_s", "peak_kv_tokens"),
     )
     return {
         "method": method,
+        "exact": decoded.exact,
         "text": list(decoded.text),
         "sequences": [list(map(int, tokens)) for tokens in decoded.sequences],
         "scores": None if decoded.scores is None else [float(score) for score in decoded.scores],

@@ -31,9 +31,10 @@ def decoded(tokens, text, score=-1.5):
         decode_s=0.4,
         draft_s=0.05,
         target_s=0.3,
+        relaxed_steps=0,
         peak_kv_tokens=30,
     )
-    return SimpleNamespace(sequences=[tokens], scores=[score], text=[text], stats=stats)
+    return SimpleNamespace(sequences=[tokens], scores=[score], text=[text], stats=stats, exact=True)
 
 
 @pytest.fixture
@@ -95,6 +96,24 @@ def test_the_model_options_reach_load_pair(calls):
 def test_greedy_methods_are_not_asked_about_beams(calls):
     assert invoke("generate", "hello", "--method", "speculative", "--max-new-tokens", "7").exit_code == 0
     assert calls["methods"] == [("speculative", {"max_new_tokens": 7})]
+
+
+def test_an_inexact_option_reaches_its_method_and_the_summary_says_so(calls, monkeypatch):
+    loose = decoded([1, 2], "ab")
+    loose.exact, loose.stats.relaxed_steps = False, 3
+    asked = {}
+    monkeypatch.setitem(
+        specbeam.METHODS, "speculative_beam", lambda pair, inputs, **options: asked.update(options) or loose
+    )
+    result = runner.invoke(app, ["generate", "Hello", "--margin", "-1"])
+    assert asked["margin"] == -1.0
+    assert "not exact (3 relaxed steps)" in result.output
+
+
+def test_an_inexact_option_of_another_method_is_refused(calls):
+    result = runner.invoke(app, ["generate", "Hello", "--tolerance", "1"])
+    assert result.exit_code == 2
+    assert "tolerance is an option of speculative, not of speculative_beam" in result.output
 
 
 def test_json_is_one_object_and_nothing_else_on_stdout(calls):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -79,7 +80,7 @@ def test_the_best_token_is_taken_where_it_is_verified_or_ends_the_sequence() -> 
 
 def test_weak_rows_are_done_without_and_strong_ones_are_not() -> None:
     tree, children = tree_of([0.0, 0.0, 0.0], scored=[0])  # every continuation costs log 3 = 1.1 nats
-    options = {"margin": 0.0, "num_beams": 2, "stop_tokens": ()}
+    options: dict[str, Any] = {"margin": 0.0, "num_beams": 2, "stop_tokens": ()}
     nodes = children[:2]
     assert droppable_rows(tree, nodes, [-1.0, -1.5], **options) == [1]  # to end at -2.6, where two others end at -2.1
     assert droppable_rows(tree, nodes, [-1.0, -1.5], **{**options, "margin": 0.6}) is None
@@ -106,7 +107,7 @@ def test_exact_values_give_the_exact_result(salt: int, new: int) -> None:
 
 def test_relaxed_acceptance_keeps_second_choices_saves_passes_and_says_so() -> None:
     pair = fake_pair(hash_lm(VOCABULARY, 5), Second(hash_lm(VOCABULARY, 5)))
-    options = {"max_new_tokens": 24, "num_assistant_tokens": 6}
+    options: dict[str, Any] = {"max_new_tokens": 24, "num_assistant_tokens": 6}
     exact = sb.speculative(pair, left_padded(PROMPTS[:1]), **options)
     loose = sb.speculative(pair, left_padded(PROMPTS[:1]), top_r=2, **options)
     assert loose.stats.target_passes < exact.stats.target_passes
