@@ -10,26 +10,33 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .comparison import BEAM, GREEDY, HYBRID
-from .intervals import Interval
+from .drawing import counted
 
 Row = Mapping[str, Any]
 Shown = Mapping[str, Any] | None  # an interval as a record holds it
 UNDECIDED = "no difference that these prompts show"
+FEWEST = 5  # of four prompts, all fall on one side by chance once in eight times: no interval can tell
 
 
 def shown(figure: Any, spec: str = ".2f") -> str:
-    """A figure or an interval as text; "–" where there is none."""
+    """A figure or an interval as text, the interval in one piece; "–" where there is none.
+
+    Of one prompt it is the figure alone: there is no interval then.
+    """
     if figure is None:
         return "–"
-    return format(Interval(**figure) if isinstance(figure, Mapping) else figure, spec)
+    if not isinstance(figure, Mapping):
+        return format(figure, spec)
+    text = format(figure["value"], spec)
+    return text if figure["n"] < 2 else f"{text} [{figure['low']:{spec}},\u00a0{figure['high']:{spec}}]"
 
 
 def verdict(interval: Shown, higher: str, lower: str, neutral: float = 1.0) -> str:
     """`higher`, `lower`, or that nothing was shown: by whether the interval contains `neutral`."""
     if interval is None:
         return "not measured"
-    if interval["n"] < 2:
-        return "not decided by one prompt"
+    if interval["n"] < FEWEST:
+        return f"not decided by {counted(interval['n'], 'prompt')}"
     if interval["low"] > neutral:
         return higher
     return lower if interval["high"] < neutral else UNDECIDED
@@ -90,28 +97,39 @@ def pareto_sentence(rows: Sequence[Row]) -> str:
     Only methods that are shown to be faster than the exact hybrid count, and of them only those on the frontier.
     """
     exact = next(row for row in rows if row["method"] == HYBRID)
+    own = f"the exact {HYBRID} (× {exact['speedup'][BEAM]['value']:.2f} the speed of {BEAM} search)"
     quicker = [
         row
         for row in frontier(rows)
         if row["method"] not in (BEAM, HYBRID) and verdict(row["speedup"][HYBRID], "faster", "slower") == "faster"
     ]
     if not quicker:
-        return (
-            f"Nothing that leaves beam search's result is shown to be faster than the exact {HYBRID} ({_times(exact)})"
-        )
+        return f"nothing that leaves {BEAM} search's result is shown to be faster than {own}"
     cheapest, fastest = min(quicker, key=lambda row: row["gap"]["value"]), quicker[0]
-    text = f"From {_times(exact)} for the exact {HYBRID} to {_times(cheapest)} at the price of {_gap(cheapest)}"
-    return text if fastest is cheapest else f"{text}, or to {_times(fastest)} at {_gap(fastest)}"
+    text = f"what is faster than {own} takes a score that is {_price(cheapest)}"
+    return text if fastest is cheapest else f"{text}, up to {_price(fastest)}"
 
 
 def speed_words(row: Row, against: str) -> str:
     """ "faster than beam search (× 1.20 [1.10, 1.30])", or what else the interval says."""
     interval = row["speedup"].get(against)
+    if interval is None:
+        return "not measured"
     other = f"{BEAM} search" if against == BEAM else against
-    word = verdict(interval, f"faster than {other}", f"slower than {other}")
+    word = verdict(interval, "faster than", "slower than")
     if word == UNDECIDED:
-        word = f"neither faster nor slower than {other} as far as these prompts show"
-    return word if interval is None else f"{word} (× {shown(interval)})"
+        return f"neither faster nor slower than {other} as far as these prompts show (× {shown(interval)})"
+    if word not in ("faster than", "slower than"):
+        return f"at × {shown(interval)} the speed of {other}, which is {word}"
+    return f"{word} {other} (× {shown(interval)})"
+
+
+def steps_words(hybrid: Row, single: Row) -> str:
+    """How many steps a pass of several beams and of one sequence pays for, and which is more."""
+    several, one = hybrid["steps_per_pass"], single["steps_per_pass"]
+    word = "fewer than" if several < one else "more than" if several > one else "as many as"
+    beams = counted(hybrid["num_beams"], "beam")
+    return f"{beams} got {several:.2f} steps out of a pass, {word} one sequence with {one:.2f}"
 
 
 def quality_words(row: Row) -> str:
@@ -119,10 +137,13 @@ def quality_words(row: Row) -> str:
     gain = row.get("rougeL_gain")
     if gain is None:
         return "cannot be compared by ROUGE: there are no references"
-    word = verdict(gain, "higher than", "lower than", 0.0)
-    if word not in ("higher than", "lower than"):
-        word = "neither above nor below, as far as these prompts show," if gain["n"] > 1 else "(on one prompt) beside"
-    return f"has a ROUGE-L {word} that of {GREEDY} ({shown(gain, '+.3f')})"
+    word = verdict(gain, "above", "below", 0.0)
+    difference = f"({shown(gain, '+.3f')})"
+    if word == UNDECIDED:
+        return f"has a ROUGE-L neither above nor below that of {GREEDY} as far as these prompts show {difference}"
+    if word not in ("above", "below"):
+        return f"has a ROUGE-L that differs from that of {GREEDY} by {shown(gain, '+.3f')}, which is {word}"
+    return f"has a ROUGE-L {word} that of {GREEDY} {difference}"
 
 
 def main_set(rows: Sequence[Row]) -> str:
@@ -143,7 +164,7 @@ def conclusion(found: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
         if BEAM in mine and GREEDY in mine:
             lines.append(f"On {name}, {BEAM} search {quality_words(mine[BEAM])}. {_likelier(mine[BEAM], mine[GREEDY])}")
         if BEAM in mine and HYBRID in mine:
-            lines.append(f"On {name}: {pareto_sentence(list(mine.values()))}.")
+            lines.append(f"On {name}, {pareto_sentence(list(mine.values()))}.")
         lines += [f"On {name}, {one['method']} is {speed_words(one, BEAM)}." for one in mine.values() if _drawn(one)]
     empty = sum(row["empty"] for row in rows)
     return [*lines, f"{empty} of {len(found['runs'])} outputs were empty."]
@@ -161,25 +182,20 @@ def _likelier(beam: Row, greedy: Row) -> str:
     gap = greedy["gap"]
     if gap is None or beam["perplexity"] is None or greedy["perplexity"] is None:
         return ""
-    word = verdict(gap, "less likely", "likelier", 0.0)
-    if word not in ("less likely", "likelier"):
-        word = "neither likelier nor less likely" if gap["n"] > 1 else "on one prompt as likely or not"
+    word = verdict(gap, "lower", "higher", 0.0)
+    word = word if word in ("lower", "higher") else f"not told apart ({word})"
     both = f"{beam['perplexity']['value']:.2f} for {BEAM} search, {greedy['perplexity']['value']:.2f} for {GREEDY}"
-    return f"By its score {GREEDY}'s text is {word} (perplexity {both})."
+    return f"The score of {GREEDY}'s text is {word}; perplexity is {both}."
 
 
 def _drawn(row: Row) -> bool:
     return row["label"] == "random" and BEAM in row["speedup"]
 
 
-def _times(row: Row) -> str:
-    return f"× {row['speedup'][BEAM]['value']:.2f}"
-
-
-def _gap(row: Row) -> str:
+def _price(row: Row) -> str:
     value = row["gap"]["value"]
-    side = "below" if value >= 0 else "above"
-    return f"a score {abs(value):.3f} {side} beam search's ({row['method']}, {promise(row)})"
+    side = "lower" if value >= 0 else "higher"
+    return f"{abs(value):.3f} {side} at × {row['speedup'][BEAM]['value']:.2f} ({row['method']}, {promise(row)})"
 
 
 def _nats_below_plain(found: Mapping[str, Any], run: Mapping[str, Any], plain: str) -> float:

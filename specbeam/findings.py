@@ -56,7 +56,7 @@ def _speed(
     seconds = {name: [median(run["seconds"]) for run in many] for name, many in mine.items()}
     own = seconds[method["name"]]
     tokens = [len(run["sequences"][0]) for run in runs]
-    stats = [Stats(**{**run["stats"], "accepted": Counter(run["stats"]["accepted"])}) for run in runs]
+    stats = [_stats(run["stats"]) for run in runs]
     baselines = dict.fromkeys([method["plain"], *(one["name"] for one in methods if one["exact"])])
     measured = metrics.latency(stats, method["num_beams"], tokens)
     steps = sum(one.steps for one in stats)
@@ -76,6 +76,11 @@ def _speed(
         "peak_kv_slots": metrics.peak_kv_slots(stats),
         "relaxed_steps": sum(one.relaxed_steps for one in stats) / steps if steps else 0.0,
     }
+
+
+def _stats(plain: Mapping[str, Any]) -> Stats:
+    """Statistics from plain data, JSON's too, whose names of numbers are texts."""
+    return Stats(**{**plain, "accepted": Counter({int(size): count for size, count in plain["accepted"].items()})})
 
 
 def _likelihoods(mine: Mapping[str, Any], name: str, length_penalty: float, resamples: int) -> dict[str, Any]:

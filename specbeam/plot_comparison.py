@@ -31,7 +31,7 @@ def pareto(rows: Sequence[Row], against: str, title: str = "", length_penalty: f
     if not panels:
         raise ValueError(f"none of {len(rows)} rows has a speed against {against!r} and a figure of quality to draw")
     unit = {1.0: "nats a token", 0.0: "nats"}.get(length_penalty, f"nats / length^{length_penalty:g}")
-    figure = ShownFigure(figsize=(4.1 * len(panels), 4.8), layout="constrained")
+    figure = ShownFigure(figsize=(3.5 * len(panels) + 0.5, 5.2), layout="constrained")
     families = list(dict.fromkeys(family(row["method"])[0] for row in points))
     for axes, (name, text) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for place, kind in enumerate(families):
@@ -47,19 +47,21 @@ def pareto(rows: Sequence[Row], against: str, title: str = "", length_penalty: f
     figure.legend(
         handles=list(handles.values()), labels=list(handles), frameon=False, ncols=3, loc="outside lower center"
     )
-    figure.suptitle(_wrapped(title or _count_best(points, against), 46 * len(panels)))
+    figure.suptitle(_wrapped(title or _count_best(points, against), 38 * len(panels)))
     return figure
 
 
-def acceptance(positions: Mapping[str, Mapping[int, tuple[int, int]]], most: int = 8) -> Figure:
+def acceptance(positions: Mapping[str, Mapping[int, tuple[int, int]]], most: int = 8, fewest: int = 5) -> Figure:
     """The share of drafted nodes that the search went on to use, by their depth below the running sequences.
 
     `positions` holds, for each method, what `metrics.acceptance_by_position` counted; `most` is the deepest position
-    shown.
+    shown, and a position with fewer than `fewest` drafted nodes is left out.
     """
     figure, axes = single_axes(8, 3.8)
     for place, (name, counts) in enumerate(positions.items()):
-        mine = sorted(position for position, (_, drafted) in counts.items() if drafted and position <= most)
+        mine = sorted(
+            position for position, (_, drafted) in counts.items() if drafted >= max(fewest, 1) and position <= most
+        )
         shares = [counts[position][0] / counts[position][1] for position in mine]
         axes.plot(mine, shares, color=COLOURS[place % 7], marker=MARKERS[place % 7], label=name)
     axes.set_xlabel("depth below the running sequences (tokens)")
