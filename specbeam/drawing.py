@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
-from .palette import STATES
+from .palette import REJECTED, STATES
 from .picture_style import PREFIX, STYLE
 from .records import write_atomic
 from .token_text import columns, visible
@@ -155,12 +155,18 @@ def token(words: str, x: float, y: float, classes: str) -> str:
 
 
 def signed(words: str, state: str, x: float, y: float) -> str:
-    """A token's sign and text at a place of an SVG."""
+    """A token's sign and text at a place of an SVG; one struck out only if it can still be read then."""
     sign = STATES[state].sign
+    classes = f"§m §{state}" + (" §struck" if state == REJECTED and strikable(words) else "")
     if not sign:
-        return token(words, x, y, f"§m §{state}")
-    first = f'<text x="{x:.1f}" y="{y:.1f}" class="§m §b §{state}" style="text-decoration:none">{sign}</text>'
-    return first + token(words, x + SIGN, y, f"§m §{state}")
+        return token(words, x, y, classes)
+    first = f'<text x="{x:.1f}" y="{y:.1f}" class="§m §b §{state}">{sign}</text>'
+    return first + token(words, x + SIGN, y, classes)
+
+
+def strikable(words: str) -> bool:
+    """Whether a text can be read with a line through it: a comma alone cannot."""
+    return columns(words) > 1
 
 
 def counted(number: int, noun: str, plural: str = "s") -> str:
@@ -175,7 +181,7 @@ def _label(name: str) -> str:
 def _key(name: str) -> str:
     """The sample of a legend, 26 × 16."""
     if name in STATES:
-        sign = f'<text x="13" y="12" text-anchor="middle" class="§m §b §{name}" style="text-decoration:none">'
+        sign = f'<text x="13" y="12" text-anchor="middle" class="§m §b §{name}">'
         return f'<rect class="§{name}" x="2" y="1.5" width="22" height="13" rx="3"/>{sign}{STATES[name].sign}</text>'
     if name in BRANCHES:
         return f'<path class="§{name}" d="M1 8H16"/>{mark(name, 17, 8)}'

@@ -64,7 +64,7 @@ def _css() -> str:
             f".§ .§t span.§{name}{{background:var(--{name}-fill);color:var(--{name}-ink)"
             + ("}" if border == "transparent" else f";border:1.5px {border} var(--{name}-edge)}}"),
         ]
-    rules.append(".§ text.§m.§rejected{text-decoration:line-through}")
+    rules.append(".§ text.§struck{text-decoration:line-through}")
     return "\n".join(rules)
 
 

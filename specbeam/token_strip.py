@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .drawing import COLUMN, SIGN, Canvas, Picture, attribute, signed, text
+from .drawing import COLUMN, SIGN, Canvas, Picture, attribute, signed, strikable, text
 from .palette import ACCEPTED, CORRECTED, REJECTED, STATES, UNDRAFTED
 from .picture_style import TEXT
 from .stats import Trace
@@ -81,7 +81,7 @@ def _drawn(history: History, moment: Moment, path: list[int]) -> Canvas:
 def _span(words: str, state: str, title: str) -> str:
     sign = f"<b>{STATES[state].sign}</b>" if STATES[state].sign else ""
     body = f"<bdi>{text(words)}</bdi>"
-    body = f"<s>{body}</s>" if state == REJECTED else body
+    body = f"<s>{body}</s>" if state == REJECTED and strikable(words) else body
     return f'<span class="§{state}" title={attribute(title)}>{sign}{body}</span>'
 
 
