@@ -106,7 +106,7 @@ def pareto_sentence(rows: Sequence[Row]) -> str:
     if not quicker:
         return f"nothing that leaves {BEAM} search's result is shown to be faster than {own}"
     cheapest, fastest = min(quicker, key=lambda row: row["gap"]["value"]), quicker[0]
-    text = f"what is faster than {own} takes a score that is {_price(cheapest)}"
+    text = f"what is faster than {own} has a score that is {_price(cheapest)}"
     return text if fastest is cheapest else f"{text}, up to {_price(fastest)}"
 
 

@@ -131,7 +131,7 @@ def _acceptance_finding(positions: Mapping[str, Mapping[int, tuple[int, int]]]) 
     if not firsts:
         return "Nothing was drafted"
     shares = [f"{used / drafted:.0%} ({name})" for name, (used, drafted) in firsts.items()]
-    return f"Of the first drafted tokens the search used {' and '.join(shares)}"
+    return f"Of the nodes drafted first in a line the search used {' and '.join(shares)}"
 
 
 def _wrapped(text: str, width: int) -> str:

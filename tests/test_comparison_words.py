@@ -97,7 +97,7 @@ def test_the_frontier_holds_what_nothing_beats_and_equal_points_together():
 def test_the_pareto_sentence_names_the_cheapest_and_the_fastest():
     rows = [row(BEAM, 1.0, 0.0), row(HYBRID, 1.2, 0.0), row(MARGIN, 1.5, 0.1), row(SPECULATIVE, 2.0, 0.3)]
     assert words.pareto_sentence(rows) == (
-        "what is faster than the exact speculative beam (× 1.20 the speed of beam search) takes a score that is "
+        "what is faster than the exact speculative beam (× 1.20 the speed of beam search) has a score that is "
         "0.100 lower at × 1.50 (speculative beam, margin 1, inexact), up to "
         "0.300 lower at × 2.00 (speculative, exact (greedy))"
     )

@@ -69,7 +69,7 @@ def test_acceptance_is_drawn_where_enough_was_drafted():
     positions = {"speculative": {1: (5, 10), 2: (3, 6), 3: (1, 2)}, "speculative beam": {1: (9, 12)}}
     axes = drawn(plot_comparison.acceptance(positions)).axes[0]
     assert axes.get_title(loc="left") == (
-        "Of the first drafted tokens the search used 50% (speculative) and 75% (speculative beam)"
+        "Of the nodes drafted first in a line the search used 50% (speculative) and 75% (speculative beam)"
     )
     assert list(axes.lines[0].get_xdata()) == [1, 2] and list(axes.lines[0].get_ydata()) == [0.5, 0.5]  # type: ignore[arg-type]
     assert len(drawn(plot_comparison.acceptance(positions, fewest=1)).axes[0].lines[0].get_xdata()) == 3  # type: ignore[arg-type]
