@@ -19,9 +19,10 @@ LABELS = 6  # lines that a panel's legend names
 
 
 def speed_over_runs(points: Sequence[SpeedPoint]) -> Figure:
-    """Speed-ups against the number of beams, a panel for each notebook; a line goes through the medians of a series.
+    """Speed-ups against the number of beams, a panel for each notebook.
 
-    Raises ValueError when there are no points.
+    A line goes through the medians of a series, a broken one where the method promises no equal tokens. Raises
+    ValueError when there are no points.
     """
     if not points:
         raise ValueError("no record holds a speed-up: run one of the notebooks 02 to 07, or make bench")
@@ -34,7 +35,8 @@ def speed_over_runs(points: Sequence[SpeedPoint]) -> Figure:
         axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
         for number, series in enumerate(dict.fromkeys(point.series for point in mine)):
             line = [(float(p.num_beams), p.speedup) for p in mine if p.series == series]
-            _line(axes, line, series, number)
+            exact = all(point.exact for point in mine if point.series == series)
+            _line(axes, line, series, number, "-" if exact else "--")
         axes.set_xscale("log", base=2)
         axes.set_xticks(beams, [str(count) for count in beams])
         axes.minorticks_off()
@@ -88,13 +90,13 @@ def _panels(count: int, height: float) -> tuple[ShownFigure, list[Any]]:
     return figure, panels[:count]
 
 
-def _line(axes: Any, line: Sequence[tuple[float, float]], label: str, number: int) -> None:
+def _line(axes: Any, line: Sequence[tuple[float, float]], label: str, number: int, style: str = "-") -> None:
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
     axes.plot(*zip(*line, strict=True), color=colour, marker=marker, linestyle="none", markersize=4, alpha=0.6)
     if len(middle := medians(line)) > 1:
-        axes.plot(*zip(*middle, strict=True), color=colour, linewidth=1.4)
+        axes.plot(*zip(*middle, strict=True), color=colour, linewidth=1.4, linestyle=style)
     shown = label if number < LABELS else f"_{label}"  # matplotlib leaves labels with an underscore out
-    axes.plot([], [], color=colour, marker=marker, markersize=4, label=shown or "_")
+    axes.plot([], [], color=colour, marker=marker, markersize=4, linestyle=style, label=shown or "_")
 
 
 def _legend(axes: Any) -> None:

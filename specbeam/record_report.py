@@ -1,4 +1,4 @@
-"""What many records say together: which models could be used, which runs differ, and which agree.
+"""What many records say together: what ran and failed, how fast it was, which runs differ, and which agree.
 
 Reads records and loads no model. Rows are those of `record_table`; what comes out is plain data, which
 notebook 08 shows.
@@ -13,14 +13,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from specbeam.embedded import NAME
-from specbeam.record_models import model_name
-from specbeam.record_speed import SpeedPoint, is_number, key_number, walk
+from specbeam.model_table import UNUSABLE, model_table, unequal
+from specbeam.record_speed import SpeedPoint, is_number, key_number
 from specbeam.record_table import Row, differing_parameters, read_rows, text
-from specbeam.records import RECORD_VARIABLE, RunRecord, repository_root
+from specbeam.records import RECORD_VARIABLE, repository_root
 
 OWN = "08_report"  # reports are about other runs
-USABLE, DIFFERS, UNUSABLE = "yes", "with differences", "no"
 CIRCUMSTANCES = ("commit", "dirty", "notebook_sha256", "machine", "device", "dtype", "threads", "versions", "models")
 
 
@@ -54,97 +52,6 @@ def _labels(folders: Sequence[Path]) -> list[str]:
         if len(set(labels)) == len(labels):
             return labels
     return [str(folder) for folder in folders]
-
-
-def target_of(record: RunRecord) -> str | None:
-    """The target's name; that of its parameters where the run failed before it had a model, None without any."""
-    target = record.models.get("target")
-    if isinstance(target, dict) and target.get("name"):
-        return model_name(str(target["name"]))
-    if pair := record.models.get("pair"):
-        return model_name(str(pair)).partition(" + ")[0]
-    if "target" in record.parameters:
-        return model_name(str(record.parameters["target"] or NAME))
-    return None
-
-
-def unequal(record: RunRecord) -> str | None:
-    """How the record says that a method which promises its baseline's tokens gave others, or None."""
-    metrics = record.metrics
-    equal, compared = metrics.get("comparisons_equal"), metrics.get("comparisons")
-    if isinstance(equal, int) and isinstance(compared, int) and equal < compared:
-        return f"{equal} of {compared} outputs equal"
-    promised = [item for _, item in walk(metrics) if item.get("label", "exact") == "exact" and item.get("ours", True)]
-    counted = [item for item in promised if type(item.get("equal")) is int and type(item.get("prompts")) is int]
-    equal, compared = (sum(item[name] for item in counted) for name in ("equal", "prompts"))
-    if equal < compared:
-        return f"{equal} of {compared} outputs equal"
-    flags = [name for name, value in metrics.items() if value is False and f"_{name}".endswith("_equal")]
-    flags += ["equal" for item in promised if item.get("equal") is False]
-    return "outputs not equal" if flags else None
-
-
-def model_table(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """A line for each target and dtype: size, chat template, devices, drafts, runs, whether it can be used, remarks.
-
-    A failed run knows no dtype; it counts for its target's only one, and has a line of its own where there are several.
-    """
-    named = [(name, row) for row in rows if (name := target_of(row.record))]
-    known: dict[str, set[str]] = {}
-    for name, row in named:
-        known.setdefault(name, set()).update(filter(None, [_dtype(row.record)]))
-    groups: dict[tuple[str, str | None], list[Row]] = {}
-    for name, row in named:
-        only = next(iter(known[name])) if len(known[name]) == 1 else None
-        groups.setdefault((name, _dtype(row.record) or only), []).append(row)
-    return [_model_line(name, dtype, many) for (name, dtype), many in sorted(groups.items(), key=str)]
-
-
-def _dtype(record: RunRecord) -> str | None:
-    return record.dtype if record.models else None
-
-
-def _model_line(name: str, dtype: str | None, rows: Sequence[Row]) -> dict[str, Any]:
-    targets = [row.record.models.get("target") for row in rows]
-    facts = {key: value for found in targets if isinstance(found, dict) for key, value in found.items()}
-    failed = [
-        f"{row.name}: {row.record.error or 'no reason recorded'}" for row in rows if row.record.status == "failed"
-    ]
-    differing = [f"{row.name}: {found}" for row in rows if (found := unequal(row.record))]
-    remarks = [f"failed, {line}" for line in failed] + differing
-    if facts.get("chat_template") is False:
-        remarks.append("no chat template: prompts are continued, not answered")
-    accepted = len(rows) - len(failed)
-    return {
-        "model": name,
-        "parameters": facts.get("parameters"),
-        "dtype": dtype,
-        "chat_template": facts.get("chat_template"),
-        "devices": _distinct(row.record.device for row in rows),
-        "drafts": _distinct(_draft(row.record) for row in rows),
-        "runs": len(rows),
-        "failed": len(failed),
-        "usable": UNUSABLE if not accepted else DIFFERS if differing else USABLE,
-        "remarks": remarks,
-    }
-
-
-def _draft(record: RunRecord) -> str | None:
-    return model_name(str(record.models.get("pair", ""))).partition(" + ")[2] or None
-
-
-def _distinct(values: Any) -> list[str]:
-    return sorted({str(value) for value in values if value})
-
-
-def size(parameters: int | None) -> str:
-    """135 M, 3.09 B; "not recorded" for None."""
-    if parameters is None:
-        return "not recorded"
-    unit, name = next(
-        ((unit, name) for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")) if parameters >= unit), (1, "")
-    )
-    return f"{parameters / unit:.3g} {name}".strip()
 
 
 def relative_spread(values: Sequence[float]) -> float:
@@ -209,10 +116,10 @@ def against_baseline(rows: Sequence[Row], baseline: str | None = None) -> Iterat
         if metric is None or len(many) < 2:
             continue
         for row in many:
-            value = row.record.metrics.get(metric)
+            parameters, value = row.record.parameters, row.record.metrics.get(metric)
             yield {
                 "run": row.name,
-                "parameters": {name: row.record.parameters.get(name) for name in differing.get(notebook, [])},
+                "parameters": {name: parameters[name] for name in differing.get(notebook, []) if name in parameters},
                 "metric": metric,
                 "value": value,
                 "ratio": value / unit if is_number(value) and (unit := base.record.metrics[metric]) else None,
@@ -221,15 +128,15 @@ def against_baseline(rows: Sequence[Row], baseline: str | None = None) -> Iterat
 
 
 def findings(rows: Sequence[Row], points: Sequence[SpeedPoint], tolerance: float = 0.1) -> list[str]:
-    """What the records say, a sentence each."""
+    """What the records say, a sentence of Markdown each."""
     if not rows:
         return ["There are no records yet: `make run-notebooks` makes them, or `specbeam run NOTEBOOK`."]
     failed = [row for row in rows if row.record.status == "failed"]
-    wrong = [f"{row.name} ({found})" for row in rows if (found := unequal(row.record))]
+    wrong = [f"`{row.name}` ({found})" for row in rows if (found := unequal(row.record))]
     notebooks = len({row.record.notebook for row in rows})
     lines = [
         f"{counted(len(rows), 'run')} of {counted(notebooks, 'notebook')}, {len(failed)} failed"
-        + (f": {', '.join(row.name for row in failed)}." if failed else "."),
+        + (f": {', '.join(f'`{row.name}`' for row in failed)}." if failed else "."),
         f"Outputs that were to be equal differed in {counted(len(wrong), 'run')}: {', '.join(wrong)}."
         if wrong
         else "No run reports outputs that differ where they have to be equal.",
@@ -244,7 +151,7 @@ def findings(rows: Sequence[Row], points: Sequence[SpeedPoint], tolerance: float
         apart = disagreements(rows, tolerance)
         notes = ", ".join(dict.fromkeys(f"{line['metric']} of {line['notebook']}" for line in apart))
         lines.append(
-            f"{counted(sum(map(len, groups)), 'run')} repeat the parameters of another; "
+            f"{counted(sum(map(len, groups)), 'run')} share their parameters with another; "
             + (
                 f"they disagree by more than {tolerance:.0%} on {notes}."
                 if apart
@@ -257,17 +164,19 @@ def findings(rows: Sequence[Row], points: Sequence[SpeedPoint], tolerance: float
 
 
 def speed_finding(points: Sequence[SpeedPoint]) -> str:
-    """How many points are above 1, and the median for the fewest and the most beams."""
-    faster = sum(point.speedup > 1 for point in points)
-    found = f"{faster} of {len(points)} measured speeds are above that of their baseline"
-    beams = sorted({point.num_beams for point in points})
-    middle = [median(point.speedup for point in points if point.num_beams == count) for count in beams]
+    """How many points of exact methods are above 1, and the median for the fewest and the most beams."""
+    exact = [point for point in points if point.exact]
+    if not exact:
+        return "No measured speed is of an exact method"
+    faster = sum(point.speedup > 1 for point in exact)
+    whose = "of exact methods " if len(exact) < len(points) else ""
+    found = f"{faster} of {len(exact)} measured speeds {whose}are above that of their baseline"
+    beams = sorted({point.num_beams for point in exact})
+    middle = [median(point.speedup for point in exact if point.num_beams == count) for count in beams]
     if len(beams) == 1:
         return f"{found}; the median with {counted(beams[0], 'beam')} is × {middle[0]:.2f}"
-    return (
-        f"{found}; the median is × {middle[0]:.2f} with {counted(beams[0], 'beam')} and × {middle[-1]:.2f} "
-        f"with {beams[-1]}"
-    )
+    fewest = counted(beams[0], "beam")
+    return f"{found}; the median is × {middle[0]:.2f} with {fewest} and × {middle[-1]:.2f} with {beams[-1]}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -29,6 +29,7 @@ class SpeedPoint:
     speedup: float
     low: float | None = None
     high: float | None = None
+    exact: bool = True  # whether the method promises its baseline's tokens
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,11 @@ def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def promises(item: Mapping[str, Any]) -> bool:
+    """Whether the method of a comparison's row promises its baseline's tokens, as all do that have no label."""
+    return item.get("label", "exact") == "exact"
+
+
 def _in_rows(row: Row) -> list[tuple[Any, ...]]:
     found = []
     for _, item in walk(row.record.metrics):
@@ -126,7 +132,7 @@ def _in_rows(row: Row) -> list[tuple[Any, ...]]:
         if values is None and is_number(item.get("tree_s")) and item["tree_s"] and is_number(item.get("copies_s")):
             values = item["copies_s"] / item["tree_s"]
         if (spread := _spread(values)) is not None:
-            found.append((_series(item), item["num_beams"], *spread))
+            found.append((_series(item), item["num_beams"], *spread, promises(item)))
     return found
 
 
@@ -155,8 +161,7 @@ def _series(item: Mapping[str, Any]) -> str:
     name = next((str(item[name]) for name in NAMES if item.get(name)), "")
     if not name and "num_assistant_tokens" in item:
         return f"{text(item['num_assistant_tokens'])} nodes"
-    inexact = item.get("label") not in (None, "exact")
-    return f"{name} ({item['label']})" if inexact else name or "the tree"
+    return (name or "the tree") if promises(item) else f"{name} ({item['label']})"
 
 
 def _spread(value: Any) -> tuple[float, float | None, float | None] | None:
