@@ -13,7 +13,7 @@ from specbeam.runner import run_notebook
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 PARAMS = ("smoke", "cpu", "gpu")
-QUICK = ("01_greedy",)  # executed in every test run; the others are marked slow
+QUICK = ("01_greedy", "08_report")  # executed in every test run; the others are marked slow
 
 if not NOTEBOOKS:
     pytest.skip("there are no notebooks yet", allow_module_level=True)
@@ -71,3 +71,19 @@ def test_a_notebook_runs_at_smoke_parameters(path, tmp_path):
     record = run_notebook(path, "smoke", out_dir=tmp_path, progress=False)
     assert record.status == "ok" and record.metrics
     assert RunRecord.load(tmp_path / f"{path.stem}.json") == record
+
+
+@pytest.mark.notebooks
+def test_the_report_reads_the_records_beside_its_own(tmp_path):
+    parameters, metrics = {"target": None, "num_beams": 4}, {"speed_open": 1.5, "equal": True}
+    RunRecord("03_speculative", parameters=parameters, metrics=metrics).save(tmp_path / "one.json")
+    hostile = RunRecord(
+        "03_speculative", status="failed", error="<b>|`died`", parameters={**parameters, "num_beams": 8}
+    )
+    hostile.save(tmp_path / "sweep" / "two__num_beams=8.json")
+    record = run_notebook(FOLDER / "08_report.ipynb", out_dir=tmp_path, progress=False)
+    assert record.metrics["records"] == ["one", "sweep/two__num_beams=8"]
+    assert (record.metrics["failed"], record.metrics["speeds_above_baseline"]) == (1, 1)
+    assert record.metrics["models"][0]["usable"] == "yes"
+    page = "".join(str(cell.outputs) for cell in code_cells(tmp_path / "08_report.ipynb"))
+    assert "image/png" in page and "&lt;b>" in page
