@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,23 +60,14 @@ def sweep_lines(sweeps: Sequence[Sweep]) -> Figure:
     figure, panels = _panels(len(sweeps), height=3.3)
     for axes, sweep in zip(panels, sweeps, strict=True):
         for number, (label, line) in enumerate(sweep.lines.items()):
-            _line(axes, line, label, number)
+            _line(axes, line, textwrap.shorten(label, 44, placeholder=" …"), number)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel(sweep.parameter)
         axes.set_ylabel(sweep.metric.replace("_", " "))
-        axes.set_title(f"{sweep.notebook}:\n{_reading(sweep)}", fontsize=10, loc="left")
+        axes.set_title(f"{sweep.notebook}:\n{textwrap.fill(sweep.reading, 48)}", fontsize=10, loc="left")
         if any(sweep.lines):
             _legend(axes)
     return figure
-
-
-def _reading(sweep: Sweep) -> str:
-    metric, parameter = sweep.metric.replace("_", " "), sweep.parameter
-    ends = ""
-    if len(sweep.lines) == 1:
-        line = medians(next(iter(sweep.lines.values())))
-        ends = f", {line[0][1]:.3g} to {line[-1][1]:.3g}"
-    return f"{metric} {sweep.trend} with {parameter}{ends}"
 
 
 def _panels(count: int, height: float) -> tuple[ShownFigure, list[Any]]:

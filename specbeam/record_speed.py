@@ -51,6 +51,15 @@ class Sweep:
             return "rises"
         return "falls" if all(step <= 0 for step in steps) else "has no single direction"
 
+    @property
+    def reading(self) -> str:
+        """The trend in words; with a single line also its ends."""
+        found = f"{self.metric.replace('_', ' ')} {self.trend} with {self.parameter}"
+        if len(self.lines) > 1:
+            return f"{found}, over {len(self.lines)} settings of the other parameters"
+        (first, *_, last) = medians(next(iter(self.lines.values())))
+        return f"{found}: {last[1]:.3g} at {last[0]:g} after {first[1]:.3g} at {first[0]:g}"
+
 
 def speed_points(rows: Sequence[Row]) -> list[SpeedPoint]:
     """Every speed-up in the accepted runs of `rows`."""
@@ -76,16 +85,26 @@ def sweeps(rows: Sequence[Row], parameter: str | None = None, metric: str | None
         wanted = metric or key_number(runs[0])
         if chosen not in numeric or wanted is None:
             continue
-        lines: dict[str, list[tuple[float, float]]] = {}
+        others = [name for name in names if name != chosen]
+        settings: dict[tuple[str, ...], list[tuple[float, float]]] = {}
         for row in runs:
             place, value = row.record.parameters.get(chosen), _value(row, wanted)
             if is_number(place) and value is not None:
-                others = [f"{n}={text(row.record.parameters.get(n))}" for n in names if n != chosen]
-                lines.setdefault(", ".join(others), []).append((place, value))
-        lines = {label: sorted(line) for label, line in lines.items() if len(medians(line)) > 1}
+                setting = tuple(text(row.record.parameters.get(name)) for name in others)
+                settings.setdefault(setting, []).append((place, value))
+        lines = _labelled(others, {key: sorted(line) for key, line in settings.items() if len(medians(line)) > 1})
         if lines:
             found.append(Sweep(notebook, chosen, wanted, lines))
     return found
+
+
+def _labelled(names: Sequence[str], settings: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    """The lines under those names and values in which they differ."""
+    columns = [len(set(column)) > 1 for column in zip(*settings, strict=True)]
+    return {
+        ", ".join(f"{name}={value}" for name, value, shown in zip(names, key, columns, strict=False) if shown): line
+        for key, line in settings.items()
+    }
 
 
 def medians(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
