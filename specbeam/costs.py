@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import time
 import weakref
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +27,13 @@ from .tree import ROOT, TokenTree
 
 NODES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 CONTEXT = 256  # tokens before the tree; the cost of a few rows hardly depends on it
-REPEATS = 4
+REPEATS = 4  # at least
+MOST_REPEATS = 16
+STABLE = 0.98  # the times have settled if two more repeats lower their sum by less than 2 %
 GOOD_FOR_S = 7 * 24 * 3600  # a curve that was measured on a busy machine shall not stay for ever
 SMALLEST = 20_000_000  # parameters; a smaller model's pass is all overhead, and no measurement finds a slope
+TOO_FAST = 0.8  # of what the curve says; a short context alone makes a pass 5 % faster
+FEWEST_PASSES = 8
 _known: weakref.WeakKeyDictionary[PreTrainedModel, CostCurve] = weakref.WeakKeyDictionary()
 
 
@@ -77,17 +83,35 @@ def cost_curve(model: PreTrainedModel) -> CostCurve:
     return _known[model]
 
 
+def doubt(model: PreTrainedModel, shares: Sequence[float]) -> None:
+    """Forget the curve of `model` if passes were clearly faster than it says: it was measured on a busy machine.
+
+    `shares` are seconds taken over seconds foretold, one a pass. Slower passes prove nothing: the machine may be busy.
+    """
+    if (
+        len(shares) >= FEWEST_PASSES
+        and sorted(shares)[len(shares) // 2] < TOO_FAST
+        and _known.get(model) is not TYPICAL
+    ):
+        _known.pop(model, None)
+        (cache_folder() / "costs" / f"{_key(model)}.json").unlink(missing_ok=True)
+
+
 @torch.inference_mode()
 def measure_costs(model: PreTrainedModel, nodes: tuple[int, ...] = NODES, repeats: int = REPEATS) -> CostCurve:
-    """Time passes over trees of these sizes after a prompt of `CONTEXT` tokens; the least of `repeats` counts.
+    """Time passes over trees of these sizes after a prompt of `CONTEXT` tokens; the least of the repeats counts.
 
-    The sizes take turns, so that a slow spell of the machine meets all of them.
+    The sizes take turns, so that a slow spell of the machine meets all of them, and there are more than `repeats` as
+    long as that finds shorter times.
     """
     ids = torch.arange(CONTEXT, device=model.device)[None] % model.config.get_text_config().vocab_size
     taken: dict[int, list[float]] = {size: [] for size in nodes}
     scorer, tree = TreeScorer(model), TokenTree(ids[0].tolist())
     scorer.start([tree], ids, torch.ones_like(ids))
-    for repeat in range(repeats + 1):
+    sums: list[float] = []
+    for repeat in range(max(repeats, MOST_REPEATS) + 1):
+        if repeat > max(repeats, 2) and sums[-1] > STABLE * sums[-3]:
+            break
         for size in nodes:
             asked = [tree.child(ROOT, token) for token in range(size)]
             scorer.compact([[asked[0]]])
@@ -95,6 +119,7 @@ def measure_costs(model: PreTrainedModel, nodes: tuple[int, ...] = NODES, repeat
             scorer.score([asked])[-1, -1].item()  # waits for a GPU
             if repeat:  # the first of each size warms up
                 taken[size].append(time.perf_counter() - began)
+        sums.append(sum(min(times, default=math.inf) for times in taken.values()))
     least, seconds = 0.0, []
     for size in nodes:
         least = max(least, min(taken[size]))

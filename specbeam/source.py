@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from .budget import Budget
-from .costs import cost_curve
+from .costs import cost_curve, doubt
 from .drafts import Draft, NoDraft
 from .growth import grow
 from .scorer import TreeScorer
@@ -217,6 +217,7 @@ class Speculative(Autoregressive):
             raise ValueError(f"num_assistant_tokens must not be negative, got {num_assistant_tokens}.")
         self._count = num_assistant_tokens or 0
         self._costs = cost_curve(target) if num_assistant_tokens is None else None
+        self._shares: list[float] = []  # of the foretold seconds that a pass took
         self._budget: Budget | None = None
         self.draft = NoDraft() if num_assistant_tokens == 0 else draft
         super().__init__(target, trace)
@@ -259,6 +260,15 @@ class Speculative(Autoregressive):
             self._budget.planned(rankings, time.perf_counter() - began)
         return [ranking.nodes[:count] for ranking in rankings]
 
+    def _forward(
+        self, running: list[list[int]], missing: list[list[int]], drafted: list[list[int]], began: float
+    ) -> None:
+        before = self.stats.target_s
+        super()._forward(running, missing, drafted, began)
+        if self._costs is not None:
+            rows = [len(asked) + len(more) for asked, more in zip(missing, drafted, strict=True)]
+            self._shares.append((self.stats.target_s - before) / self._costs(max(rows) * sum(map(bool, rows))))
+
     def verify(self, standing: list[list[int]], chains: list[list[int]], began: float) -> None:
         """One pass over drafted `chains` of nodes, and the nodes that the prompts stand on where not scored yet.
 
@@ -281,4 +291,5 @@ class Speculative(Autoregressive):
 
     def finish(self) -> Stats:
         self.stats.draft_passes = self.draft.passes - self._draft_passes
+        doubt(self.scorer.model, self._shares)
         return super().finish()

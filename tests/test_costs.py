@@ -84,6 +84,40 @@ def test_a_damaged_or_an_old_file_is_measured_again(measured: list[CostCurve], t
     assert len(measured) == 3
 
 
+def test_measuring_goes_on_as_long_as_it_finds_shorter_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, passes = [0.0], [0]
+
+    def clock() -> float:
+        return now[0]
+
+    class Busy(costs.TreeScorer):
+        """A pass takes a second, and nine more at first."""
+
+        def score(self, nodes: list[list[int]]) -> torch.Tensor:
+            passes[0] += 1
+            now[0] += 1.0 + 9.0 * (passes[0] <= 12)
+            return super().score(nodes)
+
+    monkeypatch.setattr(costs, "TreeScorer", Busy)
+    monkeypatch.setattr(costs.time, "perf_counter", clock)
+    assert measure_costs(tiny(), nodes=(1, 2), repeats=4).seconds == (10.0, 10.0)  # nothing better in sight by then
+    passes[0] = 4
+    assert measure_costs(tiny(), nodes=(1, 2), repeats=4).seconds == (1.0, 1.0)
+
+
+def test_a_curve_that_passes_undercut_is_measured_again(measured: list[CostCurve], tmp_path: Path) -> None:
+    model = tiny()
+    cost_curve(model)
+    costs.doubt(model, [0.5] * 4)  # too few to say
+    costs.doubt(model, [0.5] * 3 + [1.1] * 9)
+    costs.doubt(model, [3.0] * 20)  # the machine is busy now
+    assert cost_curve(model) is measured[0]
+    costs.doubt(model, [0.5] * 20)
+    assert not list((tmp_path / "costs").iterdir())
+    cost_curve(model)
+    assert len(measured) == 2
+
+
 def test_a_folder_that_cannot_be_written_to_costs_a_measurement_and_nothing_else(
     measured: list[CostCurve], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
