@@ -35,6 +35,7 @@ SMALLEST = 20_000_000  # parameters; a smaller model's pass is all overhead, and
 TOO_FAST = 0.8  # of what the curve says; a short context alone makes a pass 5 % faster
 FEWEST_PASSES = 8
 _known: weakref.WeakKeyDictionary[PreTrainedModel, CostCurve] = weakref.WeakKeyDictionary()
+_doubted: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class CostCurve:
                 f"got nodes={self.nodes} and seconds={self.seconds}."
             )
 
-    def __call__(self, nodes: int) -> float:
+    def __call__(self, nodes: float) -> float:
         """Seconds of a pass over `nodes` tokens; beyond the last point the last slope goes on."""
         right = min(max(bisect_left(self.nodes, nodes), 1), len(self.nodes) - 1)
         x0, x1 = self.nodes[right - 1 : right + 1]
@@ -87,12 +88,16 @@ def doubt(model: PreTrainedModel, shares: Sequence[float]) -> None:
     """Forget the curve of `model` if passes were clearly faster than it says: it was measured on a busy machine.
 
     `shares` are seconds taken over seconds foretold, one a pass. Slower passes prove nothing: the machine may be busy.
+    Once in a process is enough: if passes are still faster after that, it is not the measurement.
     """
+    if model in _doubted:
+        return
     if (
         len(shares) >= FEWEST_PASSES
         and sorted(shares)[len(shares) // 2] < TOO_FAST
         and _known.get(model) is not TYPICAL
     ):
+        _doubted.add(model)
         _known.pop(model, None)
         (cache_folder() / "costs" / f"{_key(model)}.json").unlink(missing_ok=True)
 

@@ -140,9 +140,11 @@ def _token_search(source: Any, trees: Any, ids: Tensor, processors: Any, criteri
     return token_search(source, trees, ids, processors, criteria, config)
 
 
-def _relaxed_search(source: Any, *arguments: Any, tolerance: float, top_r: int) -> Found:
+def _relaxed_search(
+    source: Any, trees: Any, ids: Tensor, processors: Any, criteria: Any, config: Any, *, tolerance: float, top_r: int
+) -> Found:
     pick = RelaxedPick(tolerance, top_r, source.stop_tokens, source.stats)
-    return token_search(source, *arguments, pick=pick)  # type: ignore[call-arg]
+    return token_search(source, trees, ids, processors, criteria, config, pick)
 
 
 def _beam_search(

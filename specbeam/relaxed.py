@@ -4,8 +4,7 @@
 it almost as likely (Leviathan et al. 2023, appendix A.5, call this leniency).
 
 *Dynamic width*, for several beams: a step is committed although some running sequences are not verified yet, if they
-look too weak to be among the best `num_beams` of the next step. Since log-probabilities are at most 0, a margin that
-covers what the best continuation usually costs would make this exact; a smaller one is a bet.
+look too weak to be among the best `num_beams` of the next step. It is a bet: how they would go on is not known.
 """
 
 from __future__ import annotations

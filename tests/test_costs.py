@@ -116,6 +116,8 @@ def test_a_curve_that_passes_undercut_is_measured_again(measured: list[CostCurve
     assert not list((tmp_path / "costs").iterdir())
     cost_curve(model)
     assert len(measured) == 2
+    costs.doubt(model, [0.5] * 20)  # no second time, or every decode would measure
+    assert cost_curve(model) is measured[1]
 
 
 def test_a_folder_that_cannot_be_written_to_costs_a_measurement_and_nothing_else(

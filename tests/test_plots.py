@@ -2,9 +2,10 @@
 
 import pytest
 from matplotlib.figure import Figure
+from trace_factory import node, two_beams
 
 from specbeam import plots
-from specbeam.stats import Trace, TraceNode, TraceRound
+from specbeam.stats import Trace, TraceRound
 
 WORDS = ["<prompt>", "humans", "dogs", "and", "machines", "fight", "bark", "or", "cooperate", "$5_"]
 
@@ -16,32 +17,9 @@ class Words:
         return " " + WORDS[tokens[0]]
 
 
-def node(token, parent, depth, score, verified, drafted=None, asked=None):
-    return TraceNode(token, parent, depth, score, verified, drafted, asked)
-
-
 @pytest.fixture
 def trace():
-    """Two beams, two passes: the first foresees two levels of the winner, then the target goes another way."""
-    nodes = [
-        node(0, -1, 0, 0.0, verified=0, asked=0),
-        node(1, 0, 1, -0.1, verified=1, asked=1),
-        node(2, 0, 1, -0.9, verified=1, asked=1),
-        node(3, 1, 2, -0.2, verified=1, drafted=1, asked=2),
-        node(4, 3, 3, -0.3, verified=1, drafted=1, asked=3),
-        node(5, 4, 4, -2.0, verified=1, drafted=1),
-        node(6, 2, 2, -1.0, verified=1, drafted=1, asked=2),
-        node(7, 1, 2, -3.0, verified=1, drafted=1, asked=None),
-        node(8, 4, 4, -0.4, verified=2, asked=4),
-        node(2, 3, 3, -1.1, verified=1, drafted=1, asked=3),
-        node(9, 4, 4, -0.8, verified=2, asked=4),
-    ]
-    rounds = [
-        TraceRound([0], [], 0, 0.0, 1.0, steps=1),
-        TraceRound([1, 2], [3, 4, 5, 6, 7, 9], 1, 0.1, 0.2, steps=3),
-        TraceRound([8, 10], [], 4, 0.1, 0.2, steps=1),
-    ]
-    return Trace(nodes, rounds, [[0], [1, 2], [3, 6], [4, 9], [8, 10]], results=[[1, 3, 4, 8, 6]])
+    return two_beams()
 
 
 def texts(figure):
