@@ -18,12 +18,14 @@ from transformers import GenerationConfig, StoppingCriteriaList
 from transformers.generation.stopping_criteria import StopStringCriteria
 
 from .beam import beam_search
+from .checks import check_request, refuse_beams
 from .greedy import Found, multinomial, token_search
 from .models import Pair
 from .relaxed import RelaxedPick, check_relaxed
 from .sampling import speculative_sampling
 from .source import Autoregressive, Speculative
-from .stats import Stats, Trace
+from .stats import Progress, Stats, Trace
+from .turns import turn
 
 
 @dataclass(frozen=True)
@@ -39,29 +41,41 @@ class Decoded:
     exact: bool = True  # whether the options promise the result of the search on the target alone
 
 
-def greedy(pair: Pair, inputs: Mapping[str, Tensor], *, trace: bool = False, **options: Any) -> Decoded:
+Watch = Callable[[Progress], None]
+
+
+def greedy(
+    pair: Pair, inputs: Mapping[str, Tensor], *, trace: bool = False, watch: Watch | None = None, **options: Any
+) -> Decoded:
     """Greedy decoding, or plain sampling with `do_sample=True`, from the target alone.
 
     Args:
         pair: target, draft and tokenizer (`load_pair`).
         inputs: `input_ids` and `attention_mask` of shape (batch, prompt length), left-padded (`render_prompt`).
         trace: whether the result keeps what happened round by round.
+        watch: called after every committed step with the `Progress`; what it raises ends the decode.
         options: as for transformers' `generate`: `max_new_tokens` (64 unless given), `repetition_penalty`,
             `stop_strings`, `logits_processor`, …
 
     Raises:
         ValueError: for empty or too long prompts and for options that make no sense, naming value and remedy.
     """
-    _refuse_beams("greedy", "beam", options)
-    return _decode(pair, inputs, Autoregressive(pair.target, trace), _token_search, trace, options)
+    refuse_beams("greedy", "beam", options)
+    return _decode(pair, inputs, Autoregressive(pair.target, trace), _token_search, trace, watch, options)
 
 
 def beam(
-    pair: Pair, inputs: Mapping[str, Tensor], *, num_beams: int = 4, trace: bool = False, **options: Any
+    pair: Pair,
+    inputs: Mapping[str, Tensor],
+    *,
+    num_beams: int = 4,
+    trace: bool = False,
+    watch: Watch | None = None,
+    **options: Any,
 ) -> Decoded:
     """Beam search from the target alone; options as for `greedy`, and `length_penalty`, `early_stopping`, …"""
     source = Autoregressive(pair.target, trace)
-    return _decode(pair, inputs, source, _beam_search, trace, {**options, "num_beams": num_beams})
+    return _decode(pair, inputs, source, _beam_search, trace, watch, {**options, "num_beams": num_beams})
 
 
 def speculative(
@@ -73,6 +87,7 @@ def speculative(
     tolerance: float = 0.0,
     top_r: int = 1,
     trace: bool = False,
+    watch: Watch | None = None,
     **options: Any,
 ) -> Decoded:
     """Speculative decoding: greedy decoding's tokens in fewer target passes.
@@ -85,7 +100,7 @@ def speculative(
         tolerance, top_r: *not exact* unless 0 and 1: a verified token may stand in for the likeliest one if it is
             at most `tolerance` nats less likely, or among the `top_r` likeliest (`RelaxedPick`).
     """
-    _refuse_beams("speculative", "speculative_beam", options)
+    refuse_beams("speculative", "speculative_beam", options)
     source = Speculative(pair.target, pair.draft, num_assistant_tokens, trace)
     search = _token_search
     check_relaxed(None, tolerance, top_r)
@@ -99,7 +114,7 @@ def speculative(
         search = partial(_rejection_search, chain=chain, generator=generator)
     elif generator is not None:
         raise ValueError("generator is only used with do_sample=True; leave it out for greedy decoding.")
-    return _decode(pair, inputs, source, search, trace, options, exact)
+    return _decode(pair, inputs, source, search, trace, watch, options, exact)
 
 
 def speculative_beam(
@@ -110,6 +125,7 @@ def speculative_beam(
     num_assistant_tokens: int | None = None,
     margin: float | None = None,
     trace: bool = False,
+    watch: Watch | None = None,
     **options: Any,
 ) -> Decoded:
     """Speculative beam search: beam search's results in fewer target passes. Options as for `beam`.
@@ -123,7 +139,7 @@ def speculative_beam(
     exact = margin is None or margin == math.inf
     search = _beam_search if exact else partial(_beam_search, margin=margin)
     source = Speculative(pair.target, pair.draft, num_assistant_tokens, trace)
-    return _decode(pair, inputs, source, search, trace, {**options, "num_beams": num_beams}, exact)
+    return _decode(pair, inputs, source, search, trace, watch, {**options, "num_beams": num_beams}, exact)
 
 
 METHODS: dict[str, Callable[..., Decoded]] = {
@@ -159,36 +175,13 @@ def _rejection_search(*arguments: Any, chain: int, generator: torch.Generator | 
     return speculative_sampling(*arguments, chain=chain, generator=generator)
 
 
-def _refuse_beams(method: str, instead: str, options: Mapping[str, Any]) -> None:
-    if options.get("num_beams", 1) != 1:
-        raise ValueError(f"{method} has one beam, got num_beams={options['num_beams']}; use {instead} for more.")
-
-
-def check_request(target: Any, input_ids: Tensor, options: Mapping[str, Any]) -> None:
-    """Raise a ValueError naming value and remedy for what `generate` would trip over later, or accept in silence."""
-    if input_ids.dim() != 2 or input_ids.shape[1] == 0:
-        raise ValueError(f"input_ids has shape {tuple(input_ids.shape)}: the prompt is empty; give at least one token.")
-    new, beams, returned = (options.get(n) for n in ("max_new_tokens", "num_beams", "num_return_sequences"))
-    for name, value in (("max_new_tokens", new), ("num_beams", beams), ("num_return_sequences", returned)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
-    if returned is not None and returned > (beams or 1) and not options.get("do_sample"):
-        raise ValueError(f"num_return_sequences={returned} is more than num_beams={beams or 1}; raise num_beams.")
-    positions = getattr(target.config.get_text_config(), "max_position_embeddings", None)
-    longest = input_ids.shape[1] + new if new else max(options.get("max_length") or 0, input_ids.shape[1] + 1)
-    if positions is not None and longest > positions:
-        raise ValueError(
-            f"the prompt has {input_ids.shape[1]} tokens and may grow to {longest}, but {type(target).__name__} has "
-            f"{positions} positions; shorten the prompt or lower max_new_tokens."
-        )
-
-
 def _decode(
     pair: Pair,
     inputs: Mapping[str, Tensor],
     source: Autoregressive,
     search: Callable[..., Found],
     trace: bool,
+    watch: Watch | None,
     options: dict[str, Any],
     exact: bool = True,
 ) -> Decoded:
@@ -229,15 +222,17 @@ def _decode(
         found.append(search(source, trees, prompts, logits_processor, stopping_criteria, generation_config))
         return input_ids
 
+    source.watch = watch
     device = pair.target.device
     target: Any = pair.target  # generate is a mixin that type checkers do not see through
-    target.generate(
-        input_ids=input_ids.to(device),
-        attention_mask=attention_mask.to(device),
-        custom_generate=run,
-        use_cache=False,
-        **options,
-    )
+    with turn(target):
+        target.generate(
+            input_ids=input_ids.to(device),
+            attention_mask=attention_mask.to(device),
+            custom_generate=run,
+            use_cache=False,
+            **options,
+        )
     stats = source.finish()
     stats.new_tokens = sum(map(len, found[0].sequences))
     traces = source.traces() if trace else None

@@ -22,7 +22,7 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .beam import fill_value
-from .decoders import check_request
+from .checks import check_request
 from .drafts import Draft, ModelDraft
 from .greedy import pad_value
 from .scorer import refuse_unservable

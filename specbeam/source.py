@@ -9,7 +9,7 @@ the target's own, so the result is the same (by induction over the steps).
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from .costs import cost_curve, doubt
 from .drafts import Draft, NoDraft
 from .growth import grow
 from .scorer import TreeScorer
-from .stats import Recorder, Stats, Trace, TraceNode, TraceRound
+from .stats import Progress, Recorder, Stats, Trace, TraceRound
 from .tree import ROOT, TokenTree, Verdict
 
 _KEPT = 16  # likeliest next tokens remembered of every scored node, for drafts to recall
@@ -35,6 +35,7 @@ class Autoregressive:
     """
 
     draft: Draft = NoDraft()
+    watch: Callable[[Progress], None] | None = None  # called after every committed step; what it raises ends the decode
 
     def __init__(self, target: PreTrainedModel, trace: bool = False):
         self.scorer = TreeScorer(target, self.draft.state_layers)
@@ -56,6 +57,7 @@ class Autoregressive:
         masks = attention_mask.bool()
         self.trees = [TokenTree(ids[mask].tolist()) for ids, mask in zip(input_ids, masks, strict=True)]
         self._recorders = [Recorder() for _ in self.trees]
+        self._best = [ROOT] * len(self.trees)
         self._since_pass = 0
         rows = self.scorer.start(self.trees, input_ids, attention_mask)
         self._start_draft(input_ids, attention_mask)
@@ -85,7 +87,7 @@ class Autoregressive:
                 tree.release(tree.depths[nodes[0]])
             if self._trace:
                 recorder.steps.append(list(nodes))
-        self._commit()
+        self._commit([nodes[0] if nodes else best for nodes, best in zip(running, self._best, strict=True)])
         nothing = self._template.new_zeros(max(map(len, running)), self.vocabulary)
         return torch.stack(
             [
@@ -99,9 +101,14 @@ class Autoregressive:
         """How many logits a node has."""
         return self._template.shape[-1]
 
-    def _commit(self) -> None:
+    def _commit(self, best: list[int]) -> None:
+        self._best = best
         self.stats.steps += 1
         self._since_pass += 1
+        if self.watch is not None:
+            tokens = [tree.path(node) for tree, node in zip(self.trees, best, strict=True)]
+            seconds = self.stats.prefill_s + time.perf_counter() - self._began
+            self.watch(Progress(self.stats.steps, self.scorer.passes, seconds, tokens, self.traces))
 
     def finish(self) -> Stats:
         """Close the books on this decode."""
@@ -113,21 +120,12 @@ class Autoregressive:
         return self.stats
 
     def traces(self) -> list[Trace]:
-        """What happened, a trace a prompt, in plain data."""
-        found = []
-        for tree, recorder in zip(self.trees, self._recorders, strict=True):
-            columns = zip(tree.tokens, tree.parents, tree.depths, tree.scores, strict=True)
-            nodes = [TraceNode(*column) for column in columns]
-            for number, one in enumerate(recorder.rounds):
-                for node in one.asked:
-                    nodes[node].verified = number
-                for node in one.drafted:
-                    nodes[node].verified = nodes[node].drafted = number
-            for step, running in enumerate(recorder.steps):
-                for node in running:
-                    nodes[node].asked = step
-            found.append(Trace(nodes, recorder.rounds, recorder.steps))
-        return found
+        """What happened so far, a trace a prompt, in plain data."""
+        if not self._trace:
+            return []
+        return [
+            recorder.trace(tree, self._since_pass) for tree, recorder in zip(self.trees, self._recorders, strict=True)
+        ]
 
     def _step(self, running: list[list[int]]) -> None:
         pass
@@ -287,7 +285,7 @@ class Speculative(Autoregressive):
         self.trees[b].release(self.trees[b].depths[node])
         if self._trace:
             self._recorders[b].steps.append([node])
-        self._commit()
+        self._commit([node if each == b else best for each, best in enumerate(self._best)])
 
     def finish(self) -> Stats:
         self.stats.draft_passes = self.draft.passes - self._draft_passes

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # pictures are drawn from traces without PyTorch
+    from .tree import TokenTree
 
 
 @dataclass
@@ -136,9 +139,37 @@ def _escapes(text: str) -> bool:
     return all("\udc80" <= c <= "\udcff" for c in text if "\ud800" <= c <= "\udfff")
 
 
+@dataclass(frozen=True)
+class Progress:
+    """Where a decode stands after a committed step; what a decoder's `watch` is called with."""
+
+    steps: int
+    target_passes: int
+    seconds: float  # since the decode began, the prompt's pass included
+    best: list[list[int]]  # tokens of the best running sequence of each prompt, without the one just decided
+    traces: Callable[[], list[Trace]]  # what happened so far; to be called within `watch`, empty unless trace=True
+
+
 @dataclass
 class Recorder:
     """Collects a prompt's `Trace` while a source works; the nodes are read off the tree at the end."""
 
     rounds: list[TraceRound] = field(default_factory=list)
     steps: list[list[int]] = field(default_factory=list)
+
+    def trace(self, tree: TokenTree, since_pass: int) -> Trace:
+        """What happened so far; `since_pass` steps were taken after the last pass."""
+        columns = zip(tree.tokens, tree.parents, tree.depths, tree.scores, strict=True)
+        nodes = [TraceNode(*column) for column in columns]
+        for number, one in enumerate(self.rounds):
+            for node in one.asked:
+                nodes[node].verified = number
+            for node in one.drafted:
+                nodes[node].verified = nodes[node].drafted = number
+        for step, running in enumerate(self.steps):
+            for node in running:
+                nodes[node].asked = step
+        rounds = [replace(one) for one in self.rounds]
+        if rounds and not rounds[-1].steps:
+            rounds[-1].steps = since_pass
+        return Trace(nodes, rounds, list(self.steps))
