@@ -41,7 +41,7 @@ class Decoded:
     exact: bool = True  # whether the options promise the result of the search on the target alone
 
 
-Watch = Callable[[Progress], None]
+Watch = Callable[[Progress], object]
 
 
 def greedy(

@@ -21,7 +21,7 @@ INPUTS = {"input_ids": torch.tensor([[3, 1, 4]]), "attention_mask": torch.ones(1
 class Numbers:
     """A tokenizer whose texts are the numbers of the tokens."""
 
-    all_special_ids: list[int] = []
+    all_special_ids = ()
 
     def decode(self, tokens: list[int], skip_special_tokens: bool = False) -> str:
         return " ".join(map(str, tokens))

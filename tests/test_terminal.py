@@ -22,7 +22,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 class Letters:
     """A tokenizer with a letter a token; the first is special."""
 
-    all_special_ids = [0]
+    all_special_ids = (0,)
 
     def decode(self, tokens: Any, skip_special_tokens: bool = False) -> str:
         return "".join(LETTERS[t] for t in tokens if not (skip_special_tokens and t in self.all_special_ids))
@@ -63,7 +63,7 @@ def _screen(**options: Any) -> tuple[Console, io.StringIO]:
 
 
 def test_a_terminal_gets_the_text_a_legend_and_a_summary() -> None:
-    pair, trace = decoded("speculative_beam")
+    pair, _ = decoded("speculative_beam")
     console, out = _screen(color_system="standard")
     options = {"max_new_tokens": 12, "num_return_sequences": 2}
     show(pair, INPUTS, "speculative_beam", options, console)
