@@ -35,7 +35,7 @@ class Autoregressive:
     """
 
     draft: Draft = NoDraft()
-    watch: Callable[[Progress], object] | None = None  # called after every committed step; what it raises ends the decode
+    watch: Callable[[Progress], object] | None = None  # called after every committed step; what it raises ends it all
 
     def __init__(self, target: PreTrainedModel, trace: bool = False):
         self.scorer = TreeScorer(target, self.draft.state_layers)
