@@ -1,4 +1,4 @@
-"""Charts of decodes, from plain records: counts, lists, dicts. `beam_tree` and `draft_strip` draw a trace.
+"""Charts of decodes, from plain records: counts, lists, dicts. `trees`, `token_strip`, `timeline` draw traces.
 
 Every function returns a matplotlib Figure (it shows itself as the last expression of a cell) and computes the finding
 that its title states. Colours are Okabe and Ito's, which colour-blind people can tell apart; shapes, hatches or
@@ -24,16 +24,13 @@ from .plot_drafts import (
 )
 from .plot_speed import speed_by_beams, steps_per_pass, time_split
 from .plot_style import BLUE, COLOURS, GREY, HATCHES, MARKERS, ShownFigure, counted, single_axes
-from .plot_traces import beam_tree, draft_strip, tree_mask
 
 __all__ = [
     "accepted_histogram",
     "agreement_by_depth",
     "agreement_over_time",
-    "beam_tree",
     "budget_sweep",
     "cost_and_steps",
-    "draft_strip",
     "four_methods",
     "head_cost",
     "pass_cost",
@@ -150,6 +147,30 @@ def budget_sweep(rows: list[dict[str, Any]], text: str) -> Figure:
         f"{text}\nat best {best['speedup']:.2f} × transformers ({counted(best['num_beams'], 'beam')}, "
         f"{best['num_assistant_tokens']} drafted nodes, {best['steps_per_pass']:.2f} steps a pass)"
     )
+    return figure
+
+
+def tree_mask(labels: list[str], seen: list[list[bool]], prompt: str = "prompt") -> Figure:
+    """A tree attention mask: row i shows which nodes `labels[i]` sees; the prompt is one wide first column."""
+    size = len(labels)
+    figure, axes = single_axes(1.8 + 0.55 * (size + 1), 0.9 + 0.42 * size)
+    cells = [[True, *row] for row in seen]
+    for i, row in enumerate(cells):
+        for j, on in enumerate(row):
+            axes.scatter(j, i, marker="s", s=150, color=BLUE if on else "#E8E8E8")
+            if on:
+                axes.text(j, i, "×", color="white", ha="center", va="center", fontweight="bold")
+    axes.set_xticks(range(size + 1), [prompt, *labels], rotation=45, ha="left")
+    axes.xaxis.tick_top()
+    axes.set_yticks(range(size), labels)
+    axes.set_ylim(size - 0.5, -0.5)
+    axes.set_xlim(-0.6, size + 0.6)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("sees")
+    axes.set_ylabel("node")
+    used = sum(map(sum, seen))
+    axes.set_title(f"{counted(size, 'node')} in one pass: {used} of {size * size} pairs are open")
     return figure
 
 

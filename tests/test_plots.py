@@ -1,30 +1,9 @@
-"""Figures: titles state what the numbers say, axes carry units, and the strip lines up its columns."""
+"""Figures: titles state what the numbers say, and axes carry units."""
 
 import pytest
 from matplotlib.figure import Figure
-from trace_factory import node, two_beams
 
 from specbeam import plots
-from specbeam.stats import Trace, TraceRound
-
-WORDS = ["<prompt>", "humans", "dogs", "and", "machines", "fight", "bark", "or", "cooperate", "$5_"]
-
-
-class Words:
-    """A tokenizer of nine words."""
-
-    def decode(self, tokens):
-        return " " + WORDS[tokens[0]]
-
-
-@pytest.fixture
-def trace():
-    return two_beams()
-
-
-def texts(figure):
-    """All annotations of a figure."""
-    return {text.get_text() for text in figure.axes[0].texts}
 
 
 def drawn(figure):
@@ -79,47 +58,3 @@ def test_budget_sweep_draws_a_line_for_each_number_of_beams():
 def test_tree_mask_counts_the_open_pairs():
     figure = drawn(plots.tree_mask(["a", "b"], [[True, False], [True, True]]))
     assert figure.axes[0].get_title() == "2 nodes in one pass: 3 of 4 pairs are open"
-
-
-def test_beam_tree_shows_asked_tokens_and_counts_those_verified_in_vain(trace):
-    figure = drawn(plots.beam_tree(trace, Words()))
-    title = "4 steps in 2 target passes: 8 nodes asked for, 2 verified in vain"
-    assert figure.axes[0].get_title(loc="left") == title
-    assert {"humans", "dogs", "and", "machines", "bark", "cooperate", "$5_", "pass 2"} <= texts(figure)
-    assert not {"fight", "or"} & texts(figure)  # faint, and without a label
-    labels = {text.get_text() for text in figure.legends[0].get_texts()}  # type: ignore[union-attr]
-    assert len(labels) == 4 and "verified, never asked for" in labels
-
-
-def test_beam_tree_marks_other_results_and_stops_where_it_is_told(trace):
-    trace.results.append([1, 3, 2])
-    figure = drawn(plots.beam_tree(trace, Words(), max_steps=3))
-    assert figure.axes[0].get_title(loc="left").startswith("3 steps in 1 target pass: 6 nodes")
-    assert "cooperate" not in texts(figure) and "…" in texts(figure)
-    assert "another result" in {text.get_text() for text in figure.legends[0].get_texts()}  # type: ignore[union-attr]
-
-
-def test_beam_tree_of_a_decode_that_ended_at_once():
-    one = Trace([node(0, -1, 0, 0.0, verified=0, asked=0)], [TraceRound([0], [], 0, 0.0, 1.0, 1)], [[0]], [[2]])
-    assert "dogs" in texts(drawn(plots.beam_tree(one, Words())))
-    assert plots.draft_strip(one, Words()) == ""
-
-
-def test_draft_strip_marks_where_the_target_left_the_draft(trace):
-    assert plots.draft_strip(trace, Words(), rounds=1) == "\n".join(
-        [
-            "pass 1, step 1: 2 nodes asked for, 6 drafted, 3 steps paid for",
-            "  draft      and machines fight",
-            "  target     ✓   ✓        ✗",
-            "  corrected               cooperate",
-        ]
-    )
-
-
-def test_draft_strip_takes_all_rounds_or_those_it_is_given(trace):
-    whole = plots.draft_strip(trace, Words())
-    assert whole.count("pass ") == 2
-    assert plots.draft_strip(trace, Words(), rounds=[2]) == whole.partition("\n\n")[2]
-    assert plots.draft_strip(trace, Words(), rounds=[0, 7]) == ""
-    last = whole.splitlines()[-1]
-    assert last.split() == ["added", "bark"]
