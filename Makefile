@@ -15,7 +15,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -qq
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup model lab run-notebooks run reports bench test test-all lint format typecheck strip lock clean
+.PHONY: help setup model lab run-notebooks run reports demo bench test test-all lint format typecheck strip lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ run: $(READY)  ## Run one notebook: make run NB=04_speculative_beam PARAMS=smoke
 
 reports: $(READY)  ## Write build/reports from the runs in build/runs
 	@$(BIN)/specbeam reports
+
+demo: model  ## Open the web page on this machine (ARGS="--port 7861 --target …")
+	$(BIN)/specbeam demo $(ARGS)
 
 bench: $(READY)  ## Time the decoders against transformers
 	$(BIN)/python -m specbeam.bench $(ARGS)

@@ -38,6 +38,7 @@ from specbeam.cli_common import (
     reported,
     summary,
 )
+from specbeam.cli_demo import demo
 from specbeam.cli_distill import distill
 from specbeam.cli_records import records
 from specbeam.cli_runs import reports, run
@@ -171,3 +172,4 @@ app.command()(sweep)
 app.command()(reported(reports))
 app.command()(records)
 app.command()(distill)
+app.command()(reported(demo))

@@ -1,0 +1,130 @@
+"""What a visitor of the web page asks for: checked against the page's limits, and written as the query of a link.
+
+Nothing here trusts the browser: every value is checked again on the server. Knows no model and no Gradio.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+from urllib.parse import urlencode
+
+METHODS = {
+    "greedy": "greedy",
+    "beam": "beam search",
+    "speculative": "speculative",
+    "speculative_beam": "speculative beam search",
+}
+AUTOMATIC = "auto"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one visitor may ask for, and how many may wait at a time."""
+
+    prompt_characters: int = 4000
+    prompt_tokens: int = 1024
+    max_new_tokens: int = 256
+    num_beams: int = 16
+    num_assistant_tokens: int = 128
+    length_penalty: float = 5.0  # either side of 0
+    waiting: int = 20
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            if getattr(self, one.name) <= 0:
+                raise ValueError(f"the limit {one.name}={getattr(self, one.name)} must be more than 0.")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One decode, as the controls of the page say it. Names are those of the decoders' options."""
+
+    prompt: str
+    system: str = ""
+    method: str = "speculative_beam"
+    num_beams: int = 4
+    max_new_tokens: int = 64
+    length_penalty: float = 1.0
+    num_assistant_tokens: int | None = None  # None: automatic
+
+    def options(self, method: str | None = None) -> dict[str, Any]:
+        """What `method` takes of these; the chosen one unless another is named."""
+        method = method or self.method
+        found: dict[str, Any] = {"max_new_tokens": self.max_new_tokens}
+        if method in ("beam", "speculative_beam"):
+            found |= {"num_beams": self.num_beams, "length_penalty": self.length_penalty}
+        if method in ("speculative", "speculative_beam"):
+            found["num_assistant_tokens"] = self.num_assistant_tokens
+        return found
+
+    def query(self) -> str:
+        """The query of a link that fills the controls with these values and runs them."""
+        values = asdict(self)
+        if self.num_assistant_tokens is None:
+            values["num_assistant_tokens"] = AUTOMATIC
+        return "?" + urlencode({**values, "run": 1})
+
+
+def settings(given: Mapping[str, Any], limits: Limits) -> Settings:
+    """The settings in `given`, texts as a query has them or values as controls have them; what is missing is default.
+
+    Lone surrogates, which no text file holds, become U+FFFD. Raises ValueError in words for the visitor.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    prompt, system = (_text(given.get(name, ""), name) for name in ("prompt", "system"))
+    if not prompt.strip():
+        raise ValueError("The prompt is empty. Write at least one word.")
+    if len(prompt) + len(system) > limits.prompt_characters:
+        both = "The prompt and the system prompt have" if system else "The prompt has"
+        raise ValueError(
+            f"{both} {_count(len(prompt) + len(system))} characters, and this page takes "
+            f"{_count(limits.prompt_characters)}. Shorten it."
+        )
+    method = given.get("method", Settings.method)
+    if method not in METHODS:
+        raise ValueError(f"There is no method {str(method)[:40]!r}. Choose one of {', '.join(METHODS)}.")
+    assistant = given.get("num_assistant_tokens", AUTOMATIC)
+    most = limits.num_assistant_tokens
+    penalty = _number(given.get("length_penalty", Settings.length_penalty), "Length penalty")
+    if abs(penalty) > limits.length_penalty:
+        raise ValueError(f"Length penalty must be between {-limits.length_penalty:g} and {limits.length_penalty:g}.")
+    new = min(Settings.max_new_tokens, limits.max_new_tokens)
+    return Settings(
+        prompt,
+        system,
+        method,
+        _whole(given.get("num_beams", min(Settings.num_beams, limits.num_beams)), "Beams", 1, limits.num_beams),
+        _whole(given.get("max_new_tokens", new), "New tokens", 1, limits.max_new_tokens),
+        penalty,
+        None if assistant in (AUTOMATIC, "") else _whole(assistant, "Drafted tokens a pass", 0, most),
+    )
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"The {name} is no text.")
+    return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in value)
+
+
+def _number(value: Any, name: str) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a number, and {str(value)[:40]!r} is none.")
+    return number
+
+
+def _whole(value: Any, name: str, least: int, most: int) -> int:
+    number = _number(value, name)
+    if number != int(number) or not least <= number <= most:
+        raise ValueError(f"{name} must be a whole number from {least} to {most}, and {str(value)[:40]} is none.")
+    return int(number)
+
+
+def _count(number: int) -> str:
+    return f"{number:,}".replace(",", " ")
