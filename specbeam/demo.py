@@ -99,7 +99,7 @@ def launch(
                 show_error=False,
                 theme=theme,
                 css=STYLE,
-                footer_links=["api"],
+                footer_links=[],
                 run_history=False,
                 enable_monitoring=False,
                 ssr_mode=False,

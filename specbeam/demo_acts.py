@@ -60,14 +60,14 @@ class Acts:
                 news: News = {"status": say.status(now, job.asked)}
                 shot = now.shots.get(method)
                 if shot is not None and (shot is not last or now.ended):
-                    last, begin = shot, time.perf_counter()
+                    begin = time.perf_counter()
                     news["answer"] = say.answer(shot.text)
                     if now.ended:
                         news |= self._pictures(name, shot)
-                    elif begin >= ready:
+                    elif last is not None and begin >= ready:  # the first text does not wait for pictures
                         news |= self._pictures_so_far(shot)
-                        spent = time.perf_counter() - begin
-                        ready = begin + max(PICTURES_S, SHARE * spent)
+                        ready = begin + max(PICTURES_S, SHARE * (time.perf_counter() - begin))
+                    last = shot
                 if now.ended:
                     document = self._record(job, now.results)
                     news |= {"busy": False, "links": say.links(job.asked, document) if document else ""}

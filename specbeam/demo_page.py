@@ -14,21 +14,34 @@ import gradio as gr
 from .data import CHAT, CODE
 from .demo_acts import Acts, News
 from .demo_settings import METHODS, Settings, settings
-from .demo_text import header, note, refusal
+from .demo_text import foot, header, note, refusal
 
 NAMES = ("prompt", "system", "method", "num_beams", "max_new_tokens", "length_penalty", "num_assistant_tokens")
-# A picture that is drawn again keeps its place; one that was scrolled to its end follows the end.
+# A tree that is drawn again shows the column that it has come to; somebody who looks at an earlier one stays there
+# while it grows.
 FOLLOW = """
-let left = 0, end = true;
+let behind = false, width = 0, left = 0;
+const box = () => element.querySelector('[tabindex="0"]');
+const frontier = (b) => {
+  const rights = [...b.querySelectorAll('[data-nodes]')].map((g) => g.getBoundingClientRect().right);
+  return Math.max(...rights) - b.getBoundingClientRect().left + b.scrollLeft;
+};
 element.addEventListener('scroll', (event) => {
-  const box = event.target;
-  left = box.scrollLeft; end = left + box.clientWidth >= box.scrollWidth - 8;
+  left = event.target.scrollLeft;
+  behind = left + event.target.clientWidth < frontier(event.target) - 40;
 }, true);
 watch('value', () => {
-  const box = element.querySelector('[tabindex="0"]');
-  if (box) box.scrollLeft = end ? box.scrollWidth : left;
+  const b = box();
+  if (!b) { behind = false; width = left = 0; return; }
+  const grows = b.scrollWidth > width + 1, end = frontier(b);
+  width = b.scrollWidth;
+  const seen = left < end - 80 && end <= left + b.clientWidth;
+  b.scrollLeft = (grows && behind) || (!grows && seen) ? left : end - b.clientWidth + 24;
 });
 """
+
+# On a phone the results are below the controls.
+LOOK = "() => { if (innerWidth < 720) document.querySelector('#results').scrollIntoView({behavior: 'smooth'}); }"
 
 
 class Page:
@@ -38,12 +51,13 @@ class Page:
         self.acts, self.limits = acts, acts.desk.limits
         self.parts: dict[str, Any] = {}
         with gr.Blocks(title="specbeam", analytics_enabled=False) as self.blocks:
-            gr.HTML(header(acts.desk.pair), js_on_load=None)
+            gr.HTML(header(acts.desk.pair), js_on_load=None, apply_default_css=False)
             with gr.Row():
                 with gr.Column(scale=1, min_width=300):
                     self._controls()
                 with gr.Column(scale=2, min_width=300):
                     self._results()
+            gr.HTML(foot(), js_on_load=None, apply_default_css=False)
             self._wire()
 
     def _controls(self) -> None:
@@ -54,7 +68,7 @@ class Page:
         self._part(gr.Dropdown, "examples", choices, value=None, label="Examples", filterable=False)
         with gr.Row():
             self._part(gr.Button, "run", "Run", variant="primary", min_width=80)
-            self._part(gr.Button, "race", "Race all four", min_width=120)
+            self._part(gr.Button, "race", "Race all four", min_width=110)
             self._part(gr.Button, "stop", "Stop", variant="stop", interactive=False, min_width=80)
         methods = [(label, name) for name, label in METHODS.items()]
         self._part(gr.Radio, "method", methods, value=Settings.method, label="Method")
@@ -73,25 +87,25 @@ class Page:
             self._part(gr.Number, "num_assistant_tokens", None, label=label, placeholder="automatic", info=info)
 
     def _results(self) -> None:
-        with gr.Tabs(selected="run") as self.parts["show"]:
+        with gr.Tabs(selected="run", elem_id="results") as self.parts["show"]:
             with gr.Tab("One run", id="run"):
                 self._part(
                     gr.HTML, "status", note("Press Run to see the text come and the tree grow."), js_on_load=None
                 )
                 for name in ("answer", "links", "strip"):
-                    self._part(gr.HTML, name, js_on_load=None)
+                    self._part(gr.HTML, name)
                 self._part(gr.HTML, "tree", js_on_load=FOLLOW)
                 with gr.Row(visible=False, equal_height=True, elem_id="steps") as self.parts["steps"]:
-                    self._part(gr.Button, "back", "◀ Back", min_width=90)
-                    number: dict[str, Any] = {"step": 1, "precision": 0, "buttons": [], "min_width": 180, "scale": 4}
+                    self._part(gr.Button, "back", "◀ Back", min_width=66)
+                    number: dict[str, Any] = {"step": 1, "precision": 0, "buttons": [], "min_width": 150, "scale": 4}
                     self._part(gr.Slider, "slider", 0, 1, 0, label="The tree, pass by pass", **number)
-                    self._part(gr.Button, "forward", "Forward ▶", min_width=90)
-                self._part(gr.HTML, "timeline", js_on_load=FOLLOW)
+                    self._part(gr.Button, "next", "Next ▶", min_width=66)
+                self._part(gr.HTML, "timeline")
             with gr.Tab("Race of all four", id="race"):
                 words = "Press “Race all four”: each method decodes the prompt, one after the other on one model."
-                self._part(gr.HTML, "race_status", note(words), js_on_load=None)
+                self._part(gr.HTML, "race_status", note(words))
                 for name in ("cards", "race_links"):
-                    self._part(gr.HTML, name, js_on_load=None)
+                    self._part(gr.HTML, name)
 
     def _wire(self) -> None:
         parts, controls = self.parts, {self.parts[name] for name in NAMES}
@@ -103,20 +117,24 @@ class Page:
         several = [parts[name] for name in ("race_status", "cards", "race_links")]
         parts["run"].click(self._run, controls, [*both, *single], **long)
         parts["race"].click(self._race, controls, [*both, *several], **long)
+        for name in ("run", "race"):
+            parts[name].click(None, None, None, js=LOOK, **quick)
         parts["stop"].click(self._stop, None, None, **quick)
         parts["examples"].input(lambda chosen: chosen or "", parts["examples"], parts["prompt"], **quick)
         tree, slider = parts["tree"], parts["slider"]
         slider.input(self._step, slider, tree, trigger_mode="always_last", **quick)
         parts["back"].click(self._back, slider, [slider, tree], **quick)
-        parts["forward"].click(self._forward, slider, [slider, tree], **quick)
+        parts["next"].click(self._next, slider, [slider, tree], **quick)
         wanted = gr.State(False)
         filled = self.blocks.load(self._fill, None, [wanted, parts["status"], *controls], **quick)
         filled.then(self._run_if, {wanted, *controls}, [*both, *single], **long)
         self._wanted = wanted
         self.blocks.unload(self._leave)
-        gr.api(self._decode, api_name="decode", concurrency_limit=None)
+        gr.api(self._decode, api_name="decode", concurrency_limit=None)  # type: ignore[attr-defined]
 
     def _part(self, kind: Any, name: str, *values: Any, **options: Any) -> None:
+        if kind is gr.HTML:  # it has its own style, and scripts only where they are given
+            options = {"js_on_load": None, "apply_default_css": False, **options}
         self.parts[name] = kind(*values, elem_id=name, **options)
 
     def _given(self, values: dict[Any, Any]) -> dict[str, Any]:
@@ -175,7 +193,7 @@ class Page:
     def _back(self, number: Any, request: gr.Request) -> dict[Any, Any]:
         return self._move(int(number or 0) - 1, request)
 
-    def _forward(self, number: Any, request: gr.Request) -> dict[Any, Any]:
+    def _next(self, number: Any, request: gr.Request) -> dict[Any, Any]:
         return self._move(int(number or 0) + 1, request)
 
     def _move(self, number: int, request: gr.Request) -> dict[Any, Any]:

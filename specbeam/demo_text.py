@@ -22,10 +22,16 @@ from .record_models import describe
 from .token_text import token_texts
 
 STYLE = """
+.gradio-container .html-container { padding: 0; }
+.gradio-container .block:has(> .html-container > div:empty) { display: none; }
+#run, #race, #stop, #back, #next { font-size: 14px; padding: 8px 6px; white-space: nowrap; }
+#back, #next { align-self: center; }
+footer { display: none !important; }
 .sb-status, .sb-refused { padding: 8px 12px; border-radius: 6px; font-size: 14px; line-height: 1.5;
   background: var(--background-fill-secondary); color: var(--body-text-color); overflow-wrap: anywhere; }
 .sb-refused { border-left: 4px solid #c2410c; }
-.sb-status b { font-weight: 600; } .sb-status a, .sb-card a { color: var(--link-text-color); }
+.sb-status b { font-weight: 600; }
+.sb-status a { color: var(--link-text-color); text-decoration: underline; }
 .sb-words { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.55; color: var(--body-text-color); }
 .sb-answer { padding: 10px 12px; border: 1px solid var(--border-color-primary); border-radius: 6px;
   background: var(--block-background-fill); font-size: 15px; min-height: 1.55em; }
@@ -41,6 +47,7 @@ STYLE = """
 .sb-same { font-weight: 600; color: var(--body-text-color); }
 .sb-head h1 { font-size: 22px; font-weight: 600; margin: 0 0 2px; color: var(--body-text-color); }
 .sb-head p { margin: 0; color: var(--body-text-color-subdued); overflow-wrap: anywhere; }
+.sb-foot { font-size: 13px; overflow-wrap: anywhere; padding: 12px 0; }
 .sb-faint { color: var(--body-text-color-subdued); }
 """
 
@@ -53,6 +60,15 @@ def header(pair: Pair) -> str:
     return (
         '<div class="sb-head"><h1>specbeam</h1><p>Beam search that a draft speeds up: the same result as plain beam '
         f"search, in fewer passes of the target model. {where}.</p></div>"
+    )
+
+
+def foot() -> str:
+    """The bottom of the page."""
+    return (
+        '<div class="sb-faint sb-foot">Programs can ask as well: '
+        '<code>gradio_client.Client("this address").predict("a prompt", api_name="/decode")</code> returns the text '
+        "and its statistics.</div>"
     )
 
 
