@@ -6,11 +6,12 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from trace_factory import TEXTS, two_beams
+from trace_factory import TEXTS, node, random_trace, two_beams
 
 from specbeam.drawing import page
 from specbeam.palette import PAPER, STATES
 from specbeam.picture_style import PREFIX, STYLE
+from specbeam.stats import Trace, TraceRound
 from specbeam.timeline import round_timeline
 from specbeam.token_strip import token_strip
 from specbeam.trees import beam_tree
@@ -116,3 +117,51 @@ def test_a_picture_saves_itself_as_svg_or_as_a_page(tmp_path):
 def test_many_pictures_share_a_page():
     html = page(list(PICTURES.values()), "All <of> them")
     assert html.count("<section>") == 3 and "<title>All &lt;of&gt; them</title>" in html
+
+
+DRAWN = {"strip": token_strip, "tree": beam_tree, "timeline": lambda trace, texts: round_timeline(trace)}
+RIGHT_TO_LEFT = dict(enumerate(["", " שלום", " عالم", "ة", " 12", " \u202eabc", "،", " ב", " م", " x"]))
+
+
+def one_token() -> Trace:
+    return Trace([node(0, -1, 0, 0.0, verified=0, asked=0)], [TraceRound([0], [], 0, 0.0, 1.0, 1)], [[0]], [[2]])
+
+
+def wide() -> Trace:
+    return random_trace(3, beams=72, steps=10, drafted=64)  # some draw the same
+
+
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_every_picture_says_that_an_empty_trace_is_empty(draw):
+    with pytest.raises(ValueError, match=r"empty.*trace=True"):
+        draw(Trace([], [], []), TEXTS)
+
+
+@pytest.mark.parametrize("make", [one_token, wide, two_beams])
+@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def test_every_picture_draws_one_token_64_beams_and_text_from_right_to_left_within_its_frame(draw, make):
+    trace = make()
+    assert make is not wide or max(map(len, trace.steps)) >= 64
+    picture = draw(trace, RIGHT_TO_LEFT)
+    ET.fromstring(picture.html())
+    root = ET.fromstring(picture.svg())
+    width, height = float(root.get("width", 0)), float(root.get("height", 0))
+    for rect in root.iter("{http://www.w3.org/2000/svg}rect"):
+        if (rect.get("width") or "").endswith("%"):
+            continue
+        assert 0 <= float(rect.get("x", 0)) <= width - float(rect.get("width", 0))
+        assert 0 <= float(rect.get("y", 0)) <= height - float(rect.get("height", 0))
+    words = "".join(root.itertext())
+    assert "\u202e" not in words  # it would turn around all that follows
+    assert len(picture.svg()) < 2e6
+
+
+def test_text_from_right_to_left_keeps_its_letters_and_its_place_in_the_sentence():
+    def letters(markup):
+        return "".join(c for c in "".join(ET.fromstring(markup).itertext()) if "\u0590" <= c <= "\u06ff")
+
+    trace = two_beams()  # humans and machines cooperate bark: tokens 1, 3, 4, 8, 6
+    strip, tree = token_strip(trace, RIGHT_TO_LEFT), beam_tree(trace, RIGHT_TO_LEFT)
+    assert letters(re.sub(r'title="[^"]*"', "", strip.html())) == "שלום" + "ة" + "م" + "،"
+    for word in ("שלום", "عالم", "ة"):
+        assert re.search(rf'textLength="[\d.]+" lengthAdjust="spacingAndGlyphs">{word}</text>', tree.svg())
