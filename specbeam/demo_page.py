@@ -4,8 +4,6 @@ Imports Gradio, so `demo` imports this only when the page is wanted. All markup 
 pictures, where what visitors and models wrote is text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
