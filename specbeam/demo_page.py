@@ -5,6 +5,7 @@ pictures, where what visitors and models wrote is text.
 """
 
 from collections.abc import Iterator
+from textwrap import shorten
 from typing import Any
 
 import gradio as gr
@@ -39,7 +40,10 @@ watch('value', () => {
 """
 
 # On a phone the results are below the controls.
-LOOK = "() => { if (innerWidth < 720) document.querySelector('#results').scrollIntoView({behavior: 'smooth'}); }"
+LOOK = """(...given) => {
+  if (innerWidth < 720) setTimeout(() => document.querySelector('#results').scrollIntoView(), 200);
+  return given;
+}"""
 
 
 class Page:
@@ -62,7 +66,7 @@ class Page:
         limits = self.limits
         texts = [*CHAT, *CODE]
         self._part(gr.Textbox, "prompt", CHAT[0], label="Prompt", lines=3, max_lines=8)
-        choices = [(" ".join(each.split())[:60], each) for each in texts]
+        choices = [(shorten(each, 60, placeholder=" …"), each) for each in texts]
         self._part(gr.Dropdown, "examples", choices, value=None, label="Examples", filterable=False)
         with gr.Row():
             self._part(gr.Button, "run", "Run", variant="primary", min_width=80)
@@ -82,7 +86,8 @@ class Page:
             self._part(gr.Number, "length_penalty", 1.0, label="Length penalty", info=info, step=0.1)
             info = "Of the speculative methods. Empty: chosen by what a pass costs."
             label = "Drafted tokens a pass at most"
-            self._part(gr.Number, "num_assistant_tokens", None, label=label, placeholder="automatic", info=info)
+            # a text, because an empty number becomes 0 when the accordion opens
+            self._part(gr.Textbox, "num_assistant_tokens", label=label, placeholder="automatic", info=info)
 
     def _results(self) -> None:
         with gr.Tabs(selected="run", elem_id="results") as self.parts["show"]:
@@ -113,10 +118,8 @@ class Page:
         both = [parts[name] for name in ("run", "race", "stop", "show")]
         single = [parts[name] for name in ("status", "answer", "links", "strip", "tree", "steps", "slider", "timeline")]
         several = [parts[name] for name in ("race_status", "cards", "race_links")]
-        parts["run"].click(self._run, controls, [*both, *single], **long)
-        parts["race"].click(self._race, controls, [*both, *several], **long)
-        for name in ("run", "race"):
-            parts[name].click(None, None, None, js=LOOK, **quick)
+        parts["run"].click(self._run, controls, [*both, *single], js=LOOK, **long)
+        parts["race"].click(self._race, controls, [*both, *several], js=LOOK, **long)
         parts["stop"].click(self._stop, None, None, **quick)
         parts["examples"].input(lambda chosen: chosen or "", parts["examples"], parts["prompt"], **quick)
         tree, slider = parts["tree"], parts["slider"]
@@ -177,7 +180,9 @@ class Page:
             asked = settings(given, self.limits)
         except ValueError as error:
             return {self._wanted: False, self.parts["status"]: refusal(f"This link does not fit here. {error}")}
-        return {self._wanted: query.get("run") == "1"} | {self.parts[name]: getattr(asked, name) for name in NAMES}
+        values = {name: getattr(asked, name) for name in NAMES}
+        values["num_assistant_tokens"] = "" if asked.num_assistant_tokens is None else str(asked.num_assistant_tokens)
+        return {self._wanted: query.get("run") == "1"} | {self.parts[name]: value for name, value in values.items()}
 
     def _stop(self, request: gr.Request) -> None:
         self.acts.stop(_name(request))

@@ -87,6 +87,8 @@ def settings(given: Mapping[str, Any], limits: Limits) -> Settings:
     if method not in METHODS:
         raise ValueError(f"There is no method {str(method)[:40]!r}. Choose one of {', '.join(METHODS)}.")
     assistant = given.get("num_assistant_tokens", AUTOMATIC)
+    if isinstance(assistant, str):
+        assistant = assistant.strip().lower()
     most = limits.num_assistant_tokens
     penalty = _number(given.get("length_penalty", Settings.length_penalty), "Length penalty")
     if abs(penalty) > limits.length_penalty:
@@ -99,7 +101,7 @@ def settings(given: Mapping[str, Any], limits: Limits) -> Settings:
         _whole(given.get("num_beams", min(Settings.num_beams, limits.num_beams)), "Beams", 1, limits.num_beams),
         _whole(given.get("max_new_tokens", new), "New tokens", 1, limits.max_new_tokens),
         penalty,
-        None if assistant in (AUTOMATIC, "") else _whole(assistant, "Drafted tokens a pass", 0, most),
+        None if assistant in (AUTOMATIC, "automatic", "") else _whole(assistant, "Drafted tokens a pass", 0, most),
     )
 
 
