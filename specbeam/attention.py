@@ -3,6 +3,8 @@
 transformers copies the keys and values for every query head of a group before it calls PyTorch's kernel. Here the
 heads of a group become more rows of one head instead: the same products, and nothing is copied. A tree pass over
 a long context spends much of its time on those copies.
+
+Beside it, what makes the attention of ALiBi models follow positions instead of slots.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ def grouped_attention(
 def grouped(model: PreTrainedModel) -> Iterator[None]:
     """Within, `model` uses `grouped_attention` if it would use PyTorch's kernel on a CPU; it is left as it was."""
     config: Any = model.config
-    if config._attn_implementation != "sdpa" or model.device.type != "cpu":
+    # a model that looks its attention up by name says so; Falcon compares the name with "sdpa" and has its own branches
+    by_name = getattr(model, "_supports_attention_backend", False)
+    if config._attn_implementation != "sdpa" or model.device.type != "cpu" or not by_name:
         yield
         return
     config._attn_implementation = NAME
@@ -62,6 +66,39 @@ def grouped(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         config._attn_implementation = "sdpa"
+
+
+@contextmanager
+def alibi_by_position(model: PreTrainedModel, allowed: Tensor, positions: Tensor) -> Iterator[None]:
+    """Within, the layers of an ALiBi model see what is `allowed`, with biases by the `positions` of the slots.
+
+    Such a model derives its biases from a 2-D mask, so it has to be given one: ones for all slots, (batch, slots).
+    Its bias and mask then hold, in the row of the last token, what it adds at position 0, 1, 2, …; these values are
+    put where the positions are, and the mask of the tree on top.
+
+    allowed is boolean, (batch, 1, rows, slots); positions (batch, slots), every one less than the number of slots.
+    """
+    batch, slots = positions.shape
+
+    def rearranged(module: Any, args: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        mask, alibi = options["attention_mask"], options["alibi"]
+        added = mask[:, :, -1:].expand(batch, -1, -1, -1)
+        places = positions[:, None, None].expand(-1, added.shape[1], -1, -1)
+        mask = added.gather(-1, places).expand(-1, -1, allowed.shape[2], -1)
+        mask = mask.masked_fill(~allowed, torch.finfo(mask.dtype).min)
+        # Bloom hands (batch * heads, 1, slots) around, Falcon (batch, heads, 1, slots)
+        by_head = alibi.view(batch, -1, 1, slots)
+        places = positions[:, None, None].expand_as(by_head)
+        alibi = by_head.gather(-1, places).reshape(alibi.shape)
+        return args, {**options, "attention_mask": mask, "alibi": alibi}
+
+    layers: Any = model.base_model
+    hooks = [layer.register_forward_pre_hook(rearranged, with_kwargs=True) for layer in layers.h]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 AttentionInterface.register(NAME, grouped_attention)

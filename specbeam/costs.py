@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from .architectures import bound
 from .embedded import cache_folder
 from .scorer import TreeScorer
 from .tree import ROOT, TokenTree
@@ -69,10 +70,11 @@ def cost_curve(model: PreTrainedModel) -> CostCurve:
     """The curve of `model` as it is loaded here: measured at the first call, from then on out of the cache.
 
     The cache is a file for each model, dtype, device, number of threads and version of torch, in `cache_folder()`; it
-    is measured again after a week. A model of less than `SMALLEST` parameters gets `TYPICAL`.
+    is measured again after a week. A model of less than `SMALLEST` parameters gets `TYPICAL`, and so does one
+    that takes no tree: its passes cost by the sequence.
     """
     if model not in _known:
-        if sum(p.numel() for p in model.parameters()) < SMALLEST:
+        if sum(p.numel() for p in model.parameters()) < SMALLEST or bound(model) is not None:
             _known[model] = TYPICAL
         else:
             path = cache_folder() / "costs" / f"{_key(model)}.json"

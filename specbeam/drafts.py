@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .scorer import TreeScorer
+from .sequences import scorer_for
 from .tree import ROOT, TokenTree, Verdict
 
 
@@ -189,7 +189,7 @@ class ModelDraft(Draft):
             raise ValueError(f"temperature must be positive, got {temperature}; None proposes the likeliest tokens.")
         self.model, self.width, self.temperature, self.top_k = model, width, temperature, top_k
         self.generator = generator
-        self._scorer = TreeScorer(model)
+        self._scorer = scorer_for(model)
 
     def start(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor) -> None:
         self._proposals: list[dict[int, list[Proposal]]] = [{} for _ in trees]

@@ -21,11 +21,11 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from .architectures import refuse_unservable
 from .beam import fill_value
 from .checks import check_request
 from .drafts import Draft, ModelDraft
 from .greedy import pad_value
-from .scorer import refuse_unservable
 from .source import Speculative
 from .stats import Stats
 from .tree import ROOT

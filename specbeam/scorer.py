@@ -20,7 +20,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
-from .attention import grouped
+from .architectures import bound, has_alibi, layer_kinds, refuse_unservable, takes, windows
+from .attention import alibi_by_position, grouped
 from .tree import ROOT, TokenTree
 
 _FEW = 32  # slots too few to be worth tidying
@@ -76,16 +77,23 @@ class TreeScorer:
     """Scores nodes of one or several token trees, one tree a prompt, with a causal LM.
 
     Args:
-        model: any causal LM of transformers whose attention takes a 4-D mask.
+        model: any causal LM of transformers whose attention takes a 4-D mask; others: `sequences.scorer_for`.
         state_layers: hidden states to keep of every pass, in `states`; 0 is the embedding.
 
     Raises:
-        ValueError: for models that a tree cannot serve (encoder-decoder, recurrent, ALiBi, flash attention).
+        ValueError: for models that a tree cannot serve (encoder-decoder, recurrent, flash attention).
     """
 
     def __init__(self, model: PreTrainedModel, state_layers: tuple[int, ...] = ()):
         refuse_unservable(model)
+        reason = bound(model)
+        if reason is not None:
+            raise ValueError(
+                f"{type(model).__name__} cannot be decoded over a token tree: {reason}; "
+                "specbeam.sequences.scorer_for(model) serves it by sequences."
+            )
         self.model, self.state_layers = model, state_layers
+        self._takes_positions = takes(model, "position_ids")
         self._reset()
 
     def _reset(self) -> None:
@@ -182,19 +190,28 @@ class TreeScorer:
             self._seen = roomy
 
     def _prompt_mask(self, seen: np.ndarray, attention_mask: Tensor) -> Any:
-        """The model makes its own from the plain mask, unless a window has to follow positions instead of slots."""
-        return self._mask(seen, self._positions) if _windows(self.model) else attention_mask
+        """The model makes its own from the plain mask, unless a window has to follow positions instead of slots.
 
-    def _mask(self, seen: np.ndarray, positions: np.ndarray) -> Tensor | dict[str, Tensor]:
-        """Additive mask (batch, 1, nodes, slots) from `seen` (batch, nodes, slots); one a layer type if they differ."""
-        windows = _windows(self.model)
-        masks = {}
-        for kind in _layer_types(self.model):
+        Where there is padding it is ours as well: eager attention gives NaN for a row that sees nothing, and from the
+        second layer on whoever multiplies that by 0 gets NaN too.
+        """
+        padded = not self._prompt_seen.all()
+        return self._mask(seen, self._positions) if padded or windows(self.model) else attention_mask
+
+    def _mask(self, seen: np.ndarray, positions: np.ndarray) -> Any:
+        """Additive mask (batch, 1, nodes, slots) from `seen` (batch, nodes, slots); one a kind of layer if they differ.
+
+        A model with ALiBi gets what is allowed, as booleans.
+        """
+        looks_back, masks = windows(self.model), {}
+        for kind in layer_kinds(self.model):
             visible = seen
-            if kind in windows:
-                visible = seen & (positions[:, :, None] - self._positions[:, None] < windows[kind])
+            if kind in looks_back:
+                visible = seen & (positions[:, :, None] - self._positions[:, None] < looks_back[kind])
             # a padded slot beyond the last node of a shorter prompt may see nothing: harmless, it is never read
             allowed = torch.from_numpy(visible)[:, None].to(self.model.device)
+            if has_alibi(self.model):
+                return allowed
             lowest = torch.finfo(self.model.dtype).min
             masks[kind] = torch.zeros(allowed.shape, dtype=self.model.dtype, device=allowed.device).masked_fill_(
                 ~allowed, lowest
@@ -202,12 +219,15 @@ class TreeScorer:
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
     def _forward(self, input_ids: Tensor, mask: Any, positions: np.ndarray, **options: Any) -> Tensor:
-        device = self.model.device
-        with grouped(self.model):
+        device, attention = self.model.device, grouped(self.model)
+        if mask is not None and has_alibi(self.model) and mask.dim() == 4:
+            slots = self._places(self._positions)
+            attention, mask = alibi_by_position(self.model, mask, slots), torch.ones_like(slots)
+        with attention:
             output = self.model(
                 input_ids=input_ids.to(device),
                 attention_mask=mask,
-                position_ids=torch.from_numpy(np.ascontiguousarray(positions)).to(device),
+                **({"position_ids": self._places(positions)} if self._takes_positions else {}),
                 past_key_values=self._cache,
                 use_cache=True,
                 return_dict=True,
@@ -219,40 +239,10 @@ class TreeScorer:
         self._count(input_ids)
         return output.logits
 
+    def _places(self, positions: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(positions)).to(self.model.device)
+
     def _count(self, input_ids: Tensor) -> None:
         self.passes += 1
         self.tokens += input_ids.numel()
         self.peak_slots = max(self.peak_slots, input_ids.shape[0] * (self._prompt + self._used))
-
-
-def _layer_types(model: PreTrainedModel) -> list[str]:
-    config = model.config.get_text_config()
-    kinds = sorted(set(getattr(config, "layer_types", None) or []))
-    if kinds:
-        return kinds
-    return ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"]
-
-
-def _windows(model: PreTrainedModel) -> dict[str, int]:
-    """How many positions back a layer of each windowed type looks, itself included."""
-    window = getattr(model.config.get_text_config(), "sliding_window", None)
-    return {"sliding_attention": window} if window and "sliding_attention" in _layer_types(model) else {}
-
-
-def refuse_unservable(model: PreTrainedModel) -> None:
-    """Raise a ValueError that names why `model` cannot verify a tree of tokens in one pass, if it cannot."""
-    name, config = type(model).__name__, model.config.get_text_config()
-    reason = None
-    if model.config.is_encoder_decoder:
-        reason = "it is an encoder-decoder; specbeam decodes causal language models"
-    elif getattr(model, "_is_stateful", False) or set(_layer_types(model)) - {
-        "full_attention",
-        "sliding_attention",
-    }:
-        reason = "it has recurrent or other layers whose state cannot branch"
-    elif config.model_type in ("bloom", "mpt") or getattr(config, "alibi", False):
-        reason = "its ALiBi biases follow slots of the cache, not positions in the text"
-    elif "flash" in (config._attn_implementation or "") or "flex" in (config._attn_implementation or ""):
-        reason = f"{config._attn_implementation!r} attention takes no tree mask; use attn_implementation='sdpa'"
-    if reason:
-        raise ValueError(f"{name} cannot be decoded over a token tree: {reason}.")

@@ -19,7 +19,7 @@ from .budget import Budget
 from .costs import cost_curve, doubt
 from .drafts import Draft, NoDraft
 from .growth import grow
-from .scorer import TreeScorer
+from .sequences import scorer_for
 from .stats import Progress, Recorder, Stats, Trace, TraceRound
 from .tree import ROOT, TokenTree, Verdict
 
@@ -38,7 +38,7 @@ class Autoregressive:
     watch: Callable[[Progress], object] | None = None  # called after every committed step; what it raises ends it all
 
     def __init__(self, target: PreTrainedModel, trace: bool = False):
-        self.scorer = TreeScorer(target, self.draft.state_layers)
+        self.scorer = scorer_for(target, self.draft.state_layers)
         self.stats = Stats()
         self._trace = trace
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, T5Config, T5ForConditionalGeneration
 
+from specbeam import sequences
 from specbeam.scorer import TreeScorer
+from specbeam.sequences import SequenceScorer, scorer_for
 from specbeam.tree import ROOT, TokenTree
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -76,7 +79,54 @@ def test_a_branching_tree_scores_like_a_plain_forward_of_every_path_also_after_c
     assert any(later < earlier for earlier, later in pairwise(used))
 
 
-def test_attention_that_takes_no_tree_mask_is_refused() -> None:
-    config = AutoConfig.for_model("bloom", vocab_size=16, hidden_size=8, n_layer=1, n_head=1)
-    with pytest.raises(ValueError, match="ALiBi"):
+def test_a_model_that_counts_in_slots_is_refused_by_name_with_the_way_out() -> None:
+    config = AutoConfig.for_model("mpt", vocab_size=16, d_model=8, n_layers=1, n_heads=1)
+    with pytest.raises(ValueError, match=r"MptForCausalLM.*ALiBi.*scorer_for"):
         TreeScorer(AutoModelForCausalLM.from_config(config))
+
+
+@pytest.mark.parametrize("attention", ["flash_attention_2", "flex_attention"])
+def test_attention_that_takes_no_mask_is_refused_with_the_way_out(attention: str) -> None:
+    model = tiny("llama")
+    model.config._attn_implementation_internal = attention
+    with pytest.raises(ValueError, match=f"LlamaForCausalLM.*{attention}.*attn_implementation='sdpa'"):
+        scorer_for(model)
+
+
+def test_an_encoder_decoder_is_refused() -> None:
+    sizes = {"d_model": 8, "d_ff": 8, "d_kv": 4, "num_layers": 1, "num_heads": 2}
+    model = T5ForConditionalGeneration(T5Config(vocab_size=16, **sizes))
+    with pytest.raises(ValueError, match="T5ForConditionalGeneration is an encoder-decoder"):
+        scorer_for(model)
+
+
+def test_sequences_score_like_a_tree_and_keep_the_same_states() -> None:
+    model = tiny("llama")
+    ids, mask = torch.tensor([PROMPTS[0], [0, 0, 0, *PROMPTS[1]]]), torch.tensor([[1] * 5, [0, 0, 0, 1, 1]])
+    trees = [TokenTree(prompt) for prompt in PROMPTS]
+    scorers = TreeScorer(model, (0, 2)), SequenceScorer(model, (0, 2))
+    roots = [scorer.start(trees, ids, mask) for scorer in scorers]
+    torch.testing.assert_close(*roots)
+    seen = mask.bool()
+    torch.testing.assert_close(*(scorer.states[seen] for scorer in scorers if scorer.states is not None))
+    left, right = trees[0].child(ROOT, 3), trees[0].child(ROOT, 4)
+    deep, other = trees[0].child(left, 5), trees[1].child(ROOT, 6)
+    for nodes in ([[left, right], [other]], [[deep], []]):  # the second pass reads a parent that was scored before
+        rows = [scorer.score(nodes) for scorer in scorers]
+        torch.testing.assert_close(*rows)
+        counts = [len(asked) for asked in nodes]
+        for b, count in enumerate(counts):
+            first, second = (scorer.states[b, :count] for scorer in scorers if scorer.states is not None)
+            torch.testing.assert_close(first, second)
+    assert all(scorer.scored(0, node) for scorer in scorers for node in (ROOT, left, deep))
+
+
+def test_decoding_by_sequences_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequences, "_warned", set())
+    config = AutoConfig.for_model("mamba", vocab_size=16, hidden_size=8, num_hidden_layers=1, state_size=4)
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.warns(UserWarning, match=r"MambaForCausalLM cannot verify a token tree: .*recurrent.* slower"):
+        scorer_for(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert isinstance(scorer_for(model), SequenceScorer)

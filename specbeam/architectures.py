@@ -1,0 +1,92 @@
+"""What differs among the causal LMs of transformers, where a token tree meets it: data, and no model's code.
+
+A tree pass needs three things of a model: that its attention takes a 4-D mask as it is, that it takes a token's
+position from `position_ids`, and that its cache keeps keys and values of every slot. Most models follow this contract
+by transformers' own rules (`masking_utils`, `cache_utils`); the tables name those that do not.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from transformers import PreTrainedModel
+
+MASKED = {"full_attention", "sliding_attention"}  # kinds of layers that a mask alone describes
+
+# families that break the contract although their layers and caches look like any other's
+BOUND_TO_SLOTS = {
+    "mpt": "its ALiBi biases follow the slots of the cache, one row of them for all prompts",
+    "gpt_neo": "its local layers count their window in slots of the cache, not in positions",
+}
+
+# what a model does to its head's answer after the product: attribute of the configuration -> the operation
+AFTER_HEAD = {
+    "logit_scale": "times",  # Cohere
+    "logits_scaling": "over",  # Granite
+    "lm_head_multiplier": "times",  # Falcon-H1
+    "final_logit_softcapping": "cap",  # Gemma 2
+}
+AFTER_HEAD_OF = {"hyperclovax": {"logits_scaling": "times"}}  # the same name, another meaning
+
+
+def text_config(model: PreTrainedModel) -> Any:
+    """The configuration of the language model, where a model has several."""
+    return model.config.get_text_config()
+
+
+def layer_kinds(model: PreTrainedModel) -> list[str]:
+    """The kinds of layers that `model` has, as transformers calls them ("full_attention", "sliding_attention", …)."""
+    config = text_config(model)
+    kinds = sorted(set(getattr(config, "layer_types", None) or []))
+    if kinds:
+        return kinds
+    return ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"]
+
+
+def windows(model: PreTrainedModel) -> dict[str, int]:
+    """How many positions back a layer of each windowed kind looks, itself included."""
+    window = getattr(text_config(model), "sliding_window", None)
+    return {"sliding_attention": window} if window and "sliding_attention" in layer_kinds(model) else {}
+
+
+def takes(model: PreTrainedModel, option: str) -> bool:
+    """Whether the forward pass of `model` has this option; a wrapper from elsewhere is trusted to hand it on."""
+    parameters = inspect.signature(model.forward).parameters
+    wrapper = not type(model).__module__.startswith("transformers.")
+    return option in parameters or (wrapper and any(each.kind is each.VAR_KEYWORD for each in parameters.values()))
+
+
+def has_alibi(model: PreTrainedModel) -> bool:
+    """Whether the model adds a bias by position to its attention (Press et al. 2022) that it hands to its layers."""
+    config = text_config(model)
+    return config.model_type == "bloom" or bool(getattr(config, "alibi", False))
+
+
+def bound(model: PreTrainedModel) -> str | None:
+    """Why `model` cannot verify a tree of tokens in one pass, or None if it can.
+
+    Such a model can still be decoded, by sequences (`sequences.py`).
+    """
+    if text_config(model).model_type in BOUND_TO_SLOTS:
+        return BOUND_TO_SLOTS[text_config(model).model_type]
+    others = sorted(set(layer_kinds(model)) - MASKED)
+    if getattr(model, "_is_stateful", False):
+        return "it has recurrent layers, whose state cannot branch"
+    if others:
+        return f"it has layers of kind {', '.join(others)}, which no mask describes"
+    if not takes(model, "past_key_values"):
+        return "it keeps no cache of keys and values"
+    return None
+
+
+def refuse_unservable(model: PreTrainedModel) -> None:
+    """Raise a ValueError that names why `model` cannot be decoded at all, and what to do."""
+    name, attention = type(model).__name__, model.config._attn_implementation or ""
+    if model.config.is_encoder_decoder:
+        raise ValueError(f"{name} is an encoder-decoder; specbeam decodes causal language models.")
+    if bound(model) is None and ("flash" in attention or "flex" in attention):
+        raise ValueError(
+            f"{name} cannot be decoded over a token tree: {attention!r} attention takes no tree mask; "
+            "use attn_implementation='sdpa'."
+        )
