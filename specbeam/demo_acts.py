@@ -143,14 +143,14 @@ class Acts:
             visitor = self._visitors.setdefault(name, Visitor())
             self._visitors.move_to_end(name)
             visitor.jobs.append(job)
-            for old in [each for each, one in self._visitors.items() if not one.jobs][: -KEPT or None]:
-                del self._visitors[old]
         try:
             yield job, ""
         finally:
             job.stop()
             with self._guard:
                 visitor.jobs.remove(job)
+                for old in [each for each, one in self._visitors.items() if not one.jobs][:-KEPT]:
+                    del self._visitors[old]
 
     def _pictures_so_far(self, shot: Snapshot) -> News:
         trace = shot.as_result()

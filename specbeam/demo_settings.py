@@ -84,7 +84,7 @@ def settings(given: Mapping[str, Any], limits: Limits) -> Settings:
             f"{_count(limits.prompt_characters)}. Shorten it."
         )
     method = given.get("method", Settings.method)
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"There is no method {str(method)[:40]!r}. Choose one of {', '.join(METHODS)}.")
     assistant = given.get("num_assistant_tokens", AUTOMATIC)
     if isinstance(assistant, str):

@@ -26,7 +26,9 @@ STYLE = """
 .gradio-container .block:has(> .html-container > div:empty) { display: none; }
 #run, #race, #stop, #back, #next { font-size: 14px; padding: 8px 6px; white-space: nowrap; }
 #back, #next { align-self: center; }
-@media (max-width: 720px) { #results { min-height: 100vh; } #steps { flex-wrap: wrap; } #slider { flex-basis: 100%; order: -1; } }
+@media (max-width: 720px) {
+  #results { min-height: 100vh; } #steps { flex-wrap: wrap; } #slider { flex-basis: 100%; order: -1; }
+}
 footer { display: none !important; }
 .sb-status, .sb-refused { padding: 8px 12px; border-radius: 6px; font-size: 14px; line-height: 1.5;
   background: var(--background-fill-secondary); color: var(--body-text-color); overflow-wrap: anywhere; }
