@@ -18,6 +18,8 @@ from .records import write_atomic
 from .token_text import columns, visible
 
 _XMLNS = "http://www.w3.org/2000/svg"
+# Without a script, only a page from right to left begins to scroll at its right end.
+_FROM_RIGHT, _FROM_LEFT = ' style="direction:rtl"', ' style="direction:ltr;margin:0 auto 0 0"'
 COLUMN = 6.8  # px that a column of the monospaced font takes at most
 SIGN = 9.0  # px that a sign before a token takes
 BRANCHES = {"running": "running beam", "finished": "returned sequence", "died": "dropped beam"}
@@ -33,6 +35,7 @@ class Canvas:
     height: float
     svg: str
     html: str | None = None  # what a page shows in place of the SVG: text that wraps
+    reached: float | None = None  # px from the left to where the drawing ends by now, for one that grows
 
 
 class Picture:
@@ -54,20 +57,26 @@ class Picture:
     def _repr_html_(self) -> str:
         return self.html()
 
-    def html(self) -> str:
-        """One <div> with its own style; wider pictures scroll within it."""
+    def html(self, *, follow: bool = False) -> str:
+        """One <div> with its own style; wider pictures scroll within it.
+
+        With `follow` a picture that grows to the right is cut where it ends by now, and that end is in sight first.
+        """
         canvas = self._canvas
+        width = canvas.reached if follow and canvas.reached is not None else canvas.width
         keys = "".join(
             f'<span class="§k"><svg xmlns="{_XMLNS}" width="26" height="16" viewBox="0 0 26 16" aria-hidden="true">'
             f"{_key(name)}</svg>{escape(_label(name))}</span>"
             for name in self.legend
         )
         body = canvas.html or (
-            f'<svg xmlns="{_XMLNS}" width="{canvas.width:.0f}" height="{canvas.height:.0f}" '
-            f'viewBox="0 0 {canvas.width:.0f} {canvas.height:.0f}" role="img" aria-label={attribute(self.title)}>'
-            f"{canvas.svg}</svg>"
+            f'<svg xmlns="{_XMLNS}" width="{width:.0f}" height="{canvas.height:.0f}" '
+            f'viewBox="0 0 {width:.0f} {canvas.height:.0f}" role="img" aria-label={attribute(self.title)}'
+            f"{_FROM_LEFT if follow else ''}>{canvas.svg}</svg>"
         )
         scroll = "" if canvas.html else ' tabindex="0"'  # so that keys can scroll it
+        if follow:
+            scroll += _FROM_RIGHT
         markup = (
             f'<div class="§ specbeam-picture mathjax_ignore tex2jax_ignore"><style>{STYLE}</style>'
             f'<div class="§h">{text(self.title)}</div><div class="§s"{scroll}>{body}</div><div class="§l">{keys}</div>'

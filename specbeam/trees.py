@@ -92,12 +92,12 @@ class _Tree(TreePlan):
     def _canvas(self, moment: Moment) -> Canvas:
         boxes = self.boxes(moment)
         left, width = self.columns[-1]
+        deepest = max(self.history.nodes[box.nodes[-1]].depth for box in boxes)
         height = TOP + self.layout.height * (self.line + GAP) + 4
         lines = "".join(self._edge(box) for box in sorted(boxes, key=_front) if box.nodes[0])
         tips = "".join(self._tip(box, moment) for box in boxes)
-        return Canvas(
-            left + width + TAIL, height, self._bands(moment, height) + lines + "".join(map(self._box, boxes)) + tips
-        )
+        drawn = self._bands(moment, height) + lines + "".join(map(self._box, boxes)) + tips
+        return Canvas(left + width + TAIL, height, drawn, reached=sum(self.columns[deepest]) + TAIL)
 
     def _bands(self, moment: Moment, height: float) -> str:
         """Which pass paid for each step, above its column; what is not paid for yet has no name."""

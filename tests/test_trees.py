@@ -163,3 +163,15 @@ def test_any_tree_is_well_formed_with_every_node_once_in_every_frame(seed, beams
         ET.fromstring(each.svg())
     assert set(shown) == set(history.at().states)
     assert beam_tree(trace.to_json(texts)).html() == each.html()
+
+
+def test_a_tree_that_is_followed_ends_with_its_last_box_and_keeps_all_of_them() -> None:
+    pictures = frames(two_beams(), TEXTS)
+    pages = [picture.html(follow=True) for picture in pictures]
+    widths = [float(w) for page in pages for w in re.findall(r'<svg [^>]*width="(\d+)" [^>]*role="img"', page)]
+    assert len(widths) == len(pictures)
+    assert widths == sorted(widths) and widths[0] < widths[-1]
+    for picture in pictures:
+        whole, followed = picture.html(), picture.html(follow=True)
+        assert whole.count("data-nodes") == followed.count("data-nodes")
+        assert "direction:rtl" in followed and "direction:rtl" not in whole
