@@ -12,7 +12,7 @@ from .drawing import Canvas, Picture, counted, text
 from .stats import Trace
 from .token_text import joined
 
-_WIDTH, _LEFT, _ROW, _TALL, _MOST = 760.0, 6.0, 38.0, 13.0, 16.0  # px; the last is a square with its gap, at most
+_WIDTH, _LEFT, _ROW, _TALL, _MOST = 760.0, 6.0, 38.0, 13.0, 18.0  # px; the last is a square with its gap, at most
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _row(lane: Lane, passes: int, step: float, top: float) -> str:
         squares = []
         for place in range(one.steps):
             last = place == one.steps - 1
-            width = step - (min(4.0, step / 3) if last else min(1.0, step / 8))
+            width = step - (min(6.0, step / 3) if last else min(1.0, step / 12))
             kind = "§steps" if number < passes else "§band"
             edge = "" if number < passes else ' style="stroke:var(--line)"'
             squares.append(

@@ -78,4 +78,4 @@ class Steps:
         place = min(self.slider.value, len(self.pictures) - 1)
         number, before = self._moments[place]
         self.lanes.value = side_by_side(self._lanes, max(1, number + (not before))).html()
-        self.tree.value = f'<div class="frame">{self.pictures[place].html()}</div>'
+        self.tree.value = self.pictures[place].html(follow=True)
