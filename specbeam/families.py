@@ -1,0 +1,148 @@
+"""Families of causal LMs in transformers, each with a tiny random model: what equality with `generate` is tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+VOCABULARY, PAD, EOS = 96, 0, 3
+WINDOW = 6  # positions that a layer with a sliding window looks back
+
+_SIZE: dict[str, Any] = {
+    **{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48},
+    **{"num_key_value_heads": 2, "max_position_embeddings": 64, "vocab_size": VOCABULARY},
+    # at the usual deviation of 0.02 a random model repeats one token; at 0.3 its logits vary
+    **{"pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": EOS, "initializer_range": 0.3},
+}
+_HEAD: dict[str, Any] = {"head_dim": 8}
+_SLIDING: dict[str, Any] = {"sliding_window": WINDOW}
+_MIXED: dict[str, Any] = {**_SLIDING, "layer_types": ["sliding_attention", "full_attention"]}
+_EXPERTS: dict[str, Any] = {
+    **{"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24},
+    **{"shared_expert_intermediate_size": 24, "decoder_sparse_step": 1},
+}
+_LATENT: dict[str, Any] = {
+    **{"q_lora_rank": 16, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8},
+    **{"num_key_value_heads": 4, "n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},
+    **_EXPERTS,
+}
+_STATE: dict[str, Any] = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_chunk_size": 8}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family by transformers' `model_type`, how its models know positions, and its tiny model's configuration."""
+
+    kind: str
+    positions: str = "rotary"
+    options: Mapping[str, Any] = field(default_factory=dict)  # beside `_SIZE`
+    variant: str = ""  # where one kind stands for several
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind} ({self.variant})" if self.variant else self.kind
+
+
+_ATTENTION = (
+    Family("llama"),
+    Family("mistral", options=_SLIDING),
+    Family("gpt2", "learned"),
+    Family("gptj", options={"rotary_dim": 4}),
+    Family("gpt_neox"),
+    Family("opt", "learned, from 2", {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+    Family("bloom", "ALiBi"),
+    Family("falcon"),
+    Family("falcon", "ALiBi", {"alibi": True}, "ALiBi"),
+    Family("phi"),
+    Family("phi3", options=_SLIDING),
+    Family("qwen2"),
+    Family("qwen2", options={**_SLIDING, "use_sliding_window": True, "max_window_layers": 1}, variant="window"),
+    Family("qwen3", options=_HEAD),
+    Family("gemma", options=_HEAD),
+    Family("gemma2", options={**_HEAD, **_MIXED, "final_logit_softcapping": 5.0}),
+    Family("gemma3_text", options={**_HEAD, **_MIXED}),
+    Family("olmo"),
+    Family("olmo2"),
+    Family("olmo3", options=_MIXED),
+    Family("granite", options={"logits_scaling": 2.0}),
+    Family("stablelm"),
+    Family("cohere", options={"logit_scale": 0.5}),
+    Family("cohere2", "rotary, none in full layers", {**_MIXED, "logit_scale": 0.5}),
+    Family("starcoder2", options=_SLIDING),
+    Family("smollm3", "rotary, none in some layers", {"no_rope_layers": [1, 0]}),
+    Family("mixtral", options={**_SLIDING, **_EXPERTS}),
+    Family("qwen2_moe", options=_EXPERTS),
+    Family("qwen3_moe", options={**_HEAD, **_EXPERTS}),
+    Family("gpt_bigcode", "learned"),
+    Family("codegen", options={"rotary_dim": 4}),
+    Family("gpt_oss", options={**_HEAD, **_MIXED, **_EXPERTS}),
+    Family("olmoe", options=_EXPERTS),
+    Family("granitemoe", options={**_EXPERTS, "logits_scaling": 2.0}),
+    Family("phimoe", options=_EXPERTS),
+    Family("deepseek_v2", options=_LATENT),
+    Family("deepseek_v3", options=_LATENT),
+    Family("minicpm3", options=_LATENT),
+    Family("nemotron"),
+    Family("glm", options=_HEAD),
+    Family("glm4", options=_HEAD),
+    Family("helium", options=_HEAD),
+    Family("arcee"),
+    Family("apertus"),
+    Family("nanochat"),
+    Family("seed_oss", options=_HEAD),
+    Family("vaultgemma", options={**_HEAD, **_MIXED}),
+    Family("granite_swa", options={**_SLIDING, "logits_scaling": 2.0}),
+    Family("hyperclovax", options={"logits_scaling": 2.0}),
+    Family("cwm", options={**_HEAD, **_MIXED}),
+    Family("exaone4", "rotary, none in full layers", _MIXED),
+    Family("ernie4_5"),
+    Family("hunyuan_v1_dense", options=_HEAD),
+    Family("bitnet"),
+    Family("persimmon"),
+    Family("diffllama"),
+    Family("biogpt", "learned, from 2"),
+    Family("ctrl", "sinusoidal", {"dff": 48}),
+)
+_OTHERS = (  # no tree can be put through these in one pass
+    Family("mpt", "ALiBi", {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 64}),
+    Family("gpt_neo", "learned", {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "window_size": 6}),
+    Family("openai-gpt", "learned"),
+    Family("llama4_text", options={"attention_chunk_size": WINDOW, "intermediate_size_mlp": 48, **_EXPERTS}),
+    Family("lfm2", "rotary", {"layer_types": ["conv", "full_attention"]}),
+    Family("mamba", "none"),
+    Family("mamba2", "none", {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 2, "chunk_size": 8}),
+    Family("falcon_mamba", "none"),
+    Family("rwkv", "none", {"attention_hidden_size": 32}),
+    Family("xlstm", "none"),
+    Family("recurrent_gemma", options={"lru_width": 32, "attention_window_size": WINDOW, "num_hidden_layers": 3}),
+    Family("jamba", "none", {"attn_layer_period": 2, "attn_layer_offset": 1, **_EXPERTS}),
+    Family("bamba", options={"attn_layer_indices": [1], **_STATE}),
+    Family("falcon_h1", options={"mamba_d_ssm": 64, **_STATE}),
+    Family("granitemoehybrid", "none", {"layer_types": ["mamba", "attention"], **_STATE, **_EXPERTS}),
+    Family(
+        "qwen3_next",
+        options={
+            **{"layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2, **_HEAD, **_EXPERTS},
+            **{"linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8},
+        },
+    ),
+)
+FAMILIES = (*_ATTENTION, *_OTHERS)
+
+
+def tiny_model(family: Family, attention: str = "eager", dtype: torch.dtype = torch.float64) -> Any:
+    """A random model of `family` with two layers or three, the same at every call.
+
+    Raises ValueError where transformers has no such attention for it.
+    """
+    config = AutoConfig.for_model(family.kind, **{**_SIZE, **family.options})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        # grouped matrix products of experts know no float64
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, experts_implementation="eager")
+    model.generation_config.pad_token_id, model.generation_config.eos_token_id = PAD, EOS
+    return model.to(dtype).eval().requires_grad_(False)
