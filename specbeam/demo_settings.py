@@ -80,8 +80,8 @@ def settings(given: Mapping[str, Any], limits: Limits) -> Settings:
     if len(prompt) + len(system) > limits.prompt_characters:
         both = "The prompt and the system prompt have" if system else "The prompt has"
         raise ValueError(
-            f"{both} {_count(len(prompt) + len(system))} characters, and this page takes "
-            f"{_count(limits.prompt_characters)}. Shorten it."
+            f"{both} {len(prompt) + len(system)} characters, and this page takes "
+            f"{limits.prompt_characters}. Shorten it."
         )
     method = given.get("method", Settings.method)
     if not isinstance(method, str) or method not in METHODS:
@@ -126,7 +126,3 @@ def _whole(value: Any, name: str, least: int, most: int) -> int:
     if number != int(number) or not least <= number <= most:
         raise ValueError(f"{name} must be a whole number from {least} to {most}, and {str(value)[:40]} is none.")
     return int(number)
-
-
-def _count(number: int) -> str:
-    return f"{number:,}".replace(",", " ")
