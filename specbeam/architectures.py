@@ -26,6 +26,8 @@ AFTER_HEAD = {
     "logits_scaling": "over",  # Granite
     "lm_head_multiplier": "times",  # Falcon-H1
     "final_logit_softcapping": "cap",  # Gemma 2
+    "logits_soft_cap": "cap",  # RecurrentGemma
+    "output_logit_soft_cap": "cap",  # xLSTM
 }
 AFTER_HEAD_OF = {"hyperclovax": {"logits_scaling": "times"}}  # the same name, another meaning
 

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from .logit_head import LogitHead
+
 
 @dataclass(frozen=True)
 class FeatureConfig:
@@ -65,11 +67,11 @@ class FeatureModel(nn.Module):
     Args:
         config: its shape.
         embedding: the target's input embedding, weight of shape (vocabulary, hidden size).
-        head: rows of the target's output embedding, shape (kept tokens, hidden size).
+        head: the target's own head for these tokens, weight of shape (kept tokens, hidden size).
         kept: the tokens that these rows stand for, shape (kept tokens,).
     """
 
-    def __init__(self, config: FeatureConfig, embedding: Tensor, head: Tensor, kept: Tensor):
+    def __init__(self, config: FeatureConfig, embedding: Tensor, head: LogitHead, kept: Tensor):
         super().__init__()
         self.config = config
         size, heads, dim = config.hidden_size, config.heads, config.head_dim
@@ -84,8 +86,11 @@ class FeatureModel(nn.Module):
         )
         # the target's own: neither trained nor stored
         self.embedding, self.kept = embedding, kept
-        self.head = nn.Linear(size, len(kept), bias=False, device="meta")
-        self.head.weight = nn.Parameter(head, requires_grad=False)
+        self.head = nn.Linear(size, len(kept), bias=head.bias is not None, device="meta")
+        self.head.weight = nn.Parameter(head.weight, requires_grad=False)
+        if head.bias is not None:
+            self.head.bias = nn.Parameter(head.bias, requires_grad=False)
+        self.after_head = head.after
         self.rates: Tensor
         rates = config.rope_theta ** (-torch.arange(0, dim, 2).float() / dim)
         self.register_buffer("rates", rates, persistent=False)
@@ -120,7 +125,11 @@ class FeatureModel(nn.Module):
 
     def logits(self, output: Tensor) -> Tensor:
         """Logits of the kept tokens, shape (..., kept tokens)."""
-        return self.head(self._norm(output, "head").to(self.head.weight.dtype))
+        return self.target_logits(self._norm(output, "head"))
+
+    def target_logits(self, states: Tensor) -> Tensor:
+        """The target's logits of the kept tokens, from its last hidden states (..., hidden size)."""
+        return self.after_head(self.head(states.to(self.head.weight.dtype)))
 
     def _norm(self, states: Tensor, name: str) -> Tensor:
         weight = getattr(self, f"{name}_norm").to(states.dtype)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from .logit_head import LogitHead
 from .training import judged, target_probs
 
 
@@ -61,7 +62,7 @@ class StandaloneStudent:
 
     def __init__(self, model: PreTrainedModel, kept: Tensor, begin: int = 1):
         self.model, self.begin = model, begin
-        self.head = model.get_output_embeddings().weight.detach()[kept]  # type: ignore[union-attr]
+        self.head = LogitHead.of(model, kept)
         decoder: Any = model.get_decoder()  # type: ignore[operator]
         model.requires_grad_(False)
         decoder.layers.requires_grad_(True)
@@ -73,9 +74,9 @@ class StandaloneStudent:
         """One loss: without the target's states there are no depths to tell apart."""
         decoder: Any = self.model.get_decoder()  # type: ignore[operator]
         _, wanted = judged(batch, self.begin, share, generator)
-        truth = target_probs(batch["features"][:, 1:, -1][wanted], self.head)
+        truth = target_probs(batch["features"][:, 1:, -1][wanted].to(self.head.weight.dtype), self.head)
         hidden = decoder(input_ids=batch["tokens"], use_cache=False).last_hidden_state[:, 1:][wanted]
-        log_probs = nn.functional.linear(hidden, self.head.to(hidden.dtype)).float().log_softmax(-1)
+        log_probs = self.head(hidden).float().log_softmax(-1)
         return [-(truth * log_probs).sum(-1).mean()]
 
 

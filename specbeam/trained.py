@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from .feature_model import FeatureConfig, FeatureModel
+from .logit_head import LogitHead
 from .packing import pack_layers, packs
 
 WEIGHTS = "draft.safetensors"
@@ -26,11 +27,12 @@ SHIPPED = Path(__file__).parent / "weights" / "SmolLM2-135M-Instruct"
 
 def new_draft(target: PreTrainedModel, kept: torch.Tensor, seed: int = 0) -> FeatureModel:
     """An untrained feature draft for `target` that can propose the tokens `kept`, on the device of its head."""
-    head, embedding = _rows(target)
+    head, embedding = LogitHead.of(target, kept), _embedding(target)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config, kept = FeatureConfig.for_target(target), kept.to(head.device)
-        return FeatureModel(config, embedding.to(head.device), head[kept].float(), kept).to(head.device)
+        config, device = FeatureConfig.for_target(target), head.weight.device
+        head = LogitHead(head.weight.float(), None if head.bias is None else head.bias.float(), head.after)
+        return FeatureModel(config, embedding.to(device), head, kept.to(device)).to(device)
 
 
 def save_draft(model: FeatureModel, folder: Path, target: str) -> None:
@@ -62,15 +64,15 @@ def load_draft(folder: str | os.PathLike, target: PreTrainedModel, packed: bool 
         raise ValueError(
             f"{folder} holds no trained draft ({error}); make one with `specbeam distill --out {folder}`"
         ) from error
-    head, embedding = _rows(target)
     size, layers = target.config.get_text_config().hidden_size, target.config.get_text_config().num_hidden_layers
-    if config.hidden_size != size or config.layers[-1] != layers or int(kept.max()) >= len(head):
+    if config.hidden_size != size or config.layers[-1] != layers or int(kept.max()) >= _tokens(target):
         raise ValueError(
             f"the draft in {folder} was trained for {metadata['target']} with {config.layers[-1]} layers of "
             f"{config.hidden_size}, but {type(target).__name__} has {layers} of {size}; train one for it with "
             "`specbeam distill`, or use draft='recall'"
         )
-    model = FeatureModel(config, embedding, head[kept.to(head.device)], kept.to(head.device))
+    head = LogitHead.of(target, kept)
+    model = FeatureModel(config, _embedding(target), head, kept.to(head.weight.device))
     shapes = {name: weight.shape for name, weight in model.trained().items()}
     if shapes != {name: weight.shape for name, weight in weights.items()}:
         raise ValueError(
@@ -86,14 +88,16 @@ def load_draft(folder: str | os.PathLike, target: PreTrainedModel, packed: bool 
     return model.to(target.device, dtype)
 
 
-def _rows(target: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor]:
-    """The target's output and input embeddings, (vocabulary, hidden size) each; a packed head's are its input's."""
+def _embedding(target: PreTrainedModel) -> torch.Tensor:
+    """The target's input embedding, (vocabulary, hidden size)."""
     embedding: Any = target.get_input_embeddings()
+    return embedding.weight.detach()
+
+
+def _tokens(target: PreTrainedModel) -> int:
+    """How many tokens the target's head knows."""
     head: Any = target.get_output_embeddings()
-    weight = head.weight
-    if weight.is_meta:
-        weight = head.packed.weight.to_dense()
-    return weight.detach(), embedding.weight.detach()
+    return head.weight.shape[0]
 
 
 def card(training: dict[str, Any]) -> str:

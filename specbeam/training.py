@@ -17,7 +17,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .feature_model import FeatureModel
 from .shards import Shards
@@ -61,9 +60,9 @@ class FeatureStudent:
         return self.model.trained()
 
     def losses(self, batch: dict[str, Tensor], share: float, generator: torch.Generator) -> list[Tensor]:
-        tokens, states, head = batch["tokens"], batch["features"], self.model.head.weight
+        tokens, states = batch["tokens"], batch["features"]
         place, wanted = judged(batch, self.begin, share, generator)
-        truth = target_probs(states[:, 1:, -1][wanted], head)
+        truth = target_probs(states[:, 1:, -1][wanted], self.model.target_logits)
         found = []
         for depth, output in enumerate(unroll(self.model, states, tokens, self.depths)):
             use = wanted & (place > depth)
@@ -82,9 +81,12 @@ def judged(batch: dict[str, Tensor], begin: int, share: float, generator: torch.
 
 
 @torch.no_grad()
-def target_probs(states: Tensor, head: Tensor) -> Tensor:
-    """The target's distribution over the kept tokens, (positions, kept tokens), from its last hidden states."""
-    return F.linear(states.to(head.dtype), head).float().softmax(-1)
+def target_probs(states: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
+    """The target's distribution over the kept tokens, (positions, kept tokens), from its last hidden states.
+
+    `head` makes the target's logits of them, as `LogitHead` and `FeatureModel.target_logits` do.
+    """
+    return head(states).float().softmax(-1)
 
 
 def train(

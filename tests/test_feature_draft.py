@@ -12,6 +12,7 @@ import specbeam as sb
 from specbeam.drafts import NgramDraft, Proposal, RecallDraft, UnionDraft
 from specbeam.feature_draft import FeatureDraft
 from specbeam.feature_model import FeatureConfig, FeatureModel
+from specbeam.logit_head import LogitHead
 from specbeam.models import Pair
 from specbeam.scorer import TreeScorer
 from specbeam.tree import ROOT, TokenTree
@@ -36,7 +37,7 @@ def tiny_target() -> Any:
 
 def tiny_model(target: Any) -> FeatureModel:
     torch.manual_seed(1)
-    head = target.get_output_embeddings().weight.detach()[KEPT]
+    head = LogitHead.of(target, KEPT)
     model = FeatureModel(FeatureConfig.for_target(target), target.get_input_embeddings().weight.detach(), head, KEPT)
     return model.double().requires_grad_(False)
 
