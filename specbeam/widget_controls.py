@@ -91,6 +91,7 @@ class Controls:
         self.num_beams.disabled = self.length_penalty.disabled = "beam" not in str(self.method.value)
 
     def _arranged(self) -> widgets.Widget:
+        self.budget.layout.flex = "1 1 auto"  # what the box beside it leaves
         budget = widgets.HBox([self.budget, self.automatic])
         columns = [
             [self.ready, self.prompt, self.system],
@@ -107,7 +108,7 @@ class Controls:
 
 def _labelled(kind: Any, description: str, **options: Any) -> Any:
     """A widget with its label, as wide as its column."""
-    layout = widgets.Layout(width="auto", flex="1 1 auto", min_width="0")
+    layout = widgets.Layout(width="auto", min_width="0")
     return kind(description=description, style=dict(_LABEL), layout=layout, **options)
 
 

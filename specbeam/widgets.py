@@ -139,6 +139,7 @@ class Playground:
         try:
             self.results, self.stopped, self.trial = {}, [], None
             self.steps.clear()
+            self.progress.value = 0
             self.words.value = self.tokens.value = self.table.value = self.rendered.value = ""
             trial = self.controls.trial()
             order = trial.order(self.four.value)
