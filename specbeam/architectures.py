@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-MASKED = {"full_attention", "sliding_attention"}  # kinds of layers that a mask alone describes
+MASKED = {"full_attention", "sliding_attention"}  # kinds of layers that there are tree masks for
 
 # families that break the contract although their layers and caches look like any other's
 BOUND_TO_SLOTS = {
@@ -76,7 +76,7 @@ def bound(model: PreTrainedModel) -> str | None:
     if getattr(model, "_is_stateful", False):
         return "it has recurrent layers, whose state cannot branch"
     if others:
-        return f"it has layers of kind {', '.join(others)}, which no mask describes"
+        return f"it has layers of kind {', '.join(others)}, for which there is no tree mask"
     if not takes(model, "past_key_values"):
         return "it keeps no cache of keys and values"
     return None
