@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 from fakes import Oracle, fake_pair, hash_lm
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel
 
 import specbeam as sb
+from specbeam.families import FAMILIES, tiny_model
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"max_new_tokens": 0}, "max_new_tokens"),
@@ -67,15 +68,22 @@ def test_a_method_with_one_beam_names_the_one_with_more(method: str) -> None:
         sb.METHODS[method](fake_pair(hash_lm()), {"input_ids": torch.tensor([[1]])}, num_beams=3)
 
 
-def test_encoder_decoders_and_recurrent_models_are_refused_with_the_reason() -> None:
+def test_encoder_decoders_are_refused_with_the_reason() -> None:
     t5 = AutoModel.from_config(AutoConfig.for_model("t5", d_model=8, d_ff=8, num_layers=1, num_heads=1, vocab_size=16))
     with pytest.raises(ValueError, match="encoder-decoder"):
         sb.SpeculativeLM(t5, sb.NoDraft())
-    sizes = {"hidden_size": 8, "state_size": 4, "num_hidden_layers": 1, "vocab_size": 16}
-    mamba = AutoModelForCausalLM.from_config(AutoConfig.for_model("mamba", **sizes))
-    for refused in (lambda: sb.SpeculativeLM(mamba, sb.NoDraft()), lambda: sb.ModelDraft(mamba)):
-        with pytest.raises(ValueError, match="recurrent"):
-            refused()
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot verify a token tree")
+@pytest.mark.parametrize("beams", [1, 3])
+def test_the_drop_in_decodes_recurrent_models_too(beams: int) -> None:
+    mamba = tiny_model(next(family for family in FAMILIES if family.kind == "mamba"))
+    inputs = {"input_ids": torch.tensor([[0, 5, 17, 29], [6, 18, 30, 42]])}
+    inputs["attention_mask"] = (inputs["input_ids"] > 0).long()
+    options: dict[str, Any] = {"max_new_tokens": 8, "num_beams": beams, "do_sample": False}
+    lm = sb.SpeculativeLM(mamba, sb.ModelDraft(mamba))
+    assert lm.generate(**inputs, **options).tolist() == mamba.generate(**inputs, **options).tolist()
+    assert lm.stats is not None and lm.stats.target_passes < lm.stats.steps
 
 
 def test_a_trace_tells_every_round_of_a_known_run() -> None:

@@ -94,10 +94,9 @@ def test_attention_that_takes_no_mask_is_refused_with_the_way_out(attention: str
 
 
 def test_an_encoder_decoder_is_refused() -> None:
-    sizes = {"d_model": 8, "d_ff": 8, "d_kv": 4, "num_layers": 1, "num_heads": 2}
-    model = T5ForConditionalGeneration(T5Config(vocab_size=16, **sizes))
+    config = T5Config(vocab_size=16, d_model=8, d_ff=8, d_kv=4, num_layers=1, num_heads=2)
     with pytest.raises(ValueError, match="T5ForConditionalGeneration is an encoder-decoder"):
-        scorer_for(model)
+        scorer_for(T5ForConditionalGeneration(config))
 
 
 def test_sequences_score_like_a_tree_and_keep_the_same_states() -> None:
