@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .data import load
     from .decoders import METHODS, Decoded, beam, greedy, speculative, speculative_beam
-    from .drafts import Draft, ModelDraft, NgramDraft, NoDraft, Proposal, RecallDraft, UnionDraft
+    from .drafts import Draft, NoDraft, Proposal, UnionDraft
     from .generate import SpeculativeLM
+    from .model_draft import ModelDraft
     from .models import Pair, load_pair
     from .prompts import render_prompt
+    from .recall import NgramDraft, RecallDraft
     from .records import RunRecord
 
 __all__ = [
@@ -45,10 +47,12 @@ __version__ = "0.1.0"
 _NAMES = {
     "data": "load",
     "decoders": "METHODS Decoded beam greedy speculative speculative_beam",
-    "drafts": "Draft ModelDraft NgramDraft NoDraft Proposal RecallDraft UnionDraft",
+    "drafts": "Draft NoDraft Proposal UnionDraft",
     "generate": "SpeculativeLM",
+    "model_draft": "ModelDraft",
     "models": "Pair load_pair",
     "prompts": "render_prompt",
+    "recall": "NgramDraft RecallDraft",
     "records": "RunRecord",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from .architectures import bound, windows
 from .decoders import Decoded, speculative, speculative_beam
-from .drafts import Draft, ModelDraft, Proposal
+from .drafts import Draft, Proposal
 from .families import EOS, VOCABULARY, Family, tiny_model
+from .model_draft import ModelDraft
 from .models import Pair
 from .tree import TokenTree
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
+from .autoregressive import Autoregressive
 from .greedy import Found, pad_value
 from .relaxed import droppable_rows
-from .source import Autoregressive
 from .tree import ROOT, TokenTree
 
 NEVER = -1.0e9  # the score of what must not win; transformers' value, since float32 rounding makes it visible

@@ -18,9 +18,10 @@ import torch
 from .bench_cases import ALL, ASSISTED, LOOKUP, NO_DRAFT, PACKED, PLAIN, TRAINED, UNTRAINED, Run, Runner
 from .checkpoints import check_vocabulary
 from .decoders import Decoded, beam, greedy, speculative, speculative_beam
-from .drafts import NgramDraft, RecallDraft, UnionDraft
+from .drafts import UnionDraft
 from .models import Pair, load_pair
 from .packing import PackedLinear
+from .recall import NgramDraft, RecallDraft
 from .stats import Stats
 
 LOOKUP_TOKENS = 10  # what transformers' documentation gives as its example of prompt_lookup_num_tokens

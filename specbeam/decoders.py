@@ -17,13 +17,14 @@ from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteriaList
 from transformers.generation.stopping_criteria import StopStringCriteria
 
+from .autoregressive import Autoregressive
 from .beam import beam_search
 from .checks import check_request, refuse_beams
 from .greedy import Found, multinomial, token_search
 from .models import Pair
 from .relaxed import RelaxedPick, check_relaxed
 from .sampling import speculative_sampling
-from .source import Autoregressive, Speculative
+from .source import Speculative
 from .stats import Progress, Stats, Trace
 from .turns import turn
 

@@ -13,16 +13,12 @@ The source (`source.py`) asks it level by level under all running sequences and 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from .sequences import scorer_for
-from .tree import ROOT, TokenTree, Verdict
+from .tree import TokenTree
 
 
 class Proposal(NamedTuple):
@@ -71,171 +67,6 @@ class NoDraft(Draft):
 
     def propose(self, tree: TokenTree, node: int) -> list[Proposal]:
         return []
-
-
-class NgramDraft(Draft):
-    """Prompt lookup (Saxena 2023): what followed the same last tokens earlier in the prompt or in the text so far.
-
-    Args:
-        max_ngram: longest run of tokens to look up; shorter ones are tried when it has not occurred.
-    """
-
-    # how often the looked-up token was right for a match of 1, 2, 3 or more tokens, in nats
-    trust = (math.log(0.1), math.log(0.6), math.log(0.9))
-
-    def __init__(self, max_ngram: int = 3):
-        if max_ngram < 1:
-            raise ValueError(f"max_ngram must be at least 1, got {max_ngram}.")
-        self.max_ngram = max_ngram
-
-    def start(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor) -> None:
-        self._trees = trees
-        self._followers: dict[int, dict[tuple[int, ...], Counter[int]]] = {}
-        self._read: list[set[int]] = [{ROOT} for _ in trees]
-        for tree in trees:
-            followers = self._followers[id(tree)] = {}
-            for end in range(1, len(tree.prompt)):
-                for length in range(1, min(self.max_ngram, end) + 1):
-                    ngram = tuple(tree.prompt[end - length : end])
-                    followers.setdefault(ngram, Counter())[tree.prompt[end]] += 1
-
-    def follow(self, b: int, running: list[int]) -> None:
-        tree, read = self._trees[b], self._read[b]
-        followers = self._followers[id(tree)]
-        for node in running:
-            while node not in read:
-                read.add(node)
-                context = tree.suffix(tree.parents[node], self.max_ngram)
-                for length in range(1, len(context) + 1):
-                    followers.setdefault(context[-length:], Counter())[tree.tokens[node]] += 1
-                node = tree.parents[node]
-
-    def propose(self, tree: TokenTree, node: int) -> list[Proposal]:
-        context, followers = tree.suffix(node, self.max_ngram), self._followers[id(tree)]
-        for length in range(len(context), 0, -1):
-            seen = followers.get(context[-length:])
-            if seen:
-                trust = self.trust[min(length, len(self.trust)) - 1] - math.log(seen.total())
-                return [Proposal(token, trust + math.log(count)) for token, count in seen.most_common(3)]
-        return []
-
-
-class RecallDraft(Draft):
-    """What the target said at the scored node with the longest common suffix, dead branches and siblings included.
-
-    A relative of Token Recycling (Luo et al. 2024), which keeps the last likeliest followers of each token. Running
-    beams are near copies, so the target has often already answered for the same last tokens elsewhere in the tree.
-
-    Args:
-        max_suffix: longest common suffix to look for, in tokens.
-        width: proposals a node.
-    """
-
-    # how far to believe a verdict found by 1, 2, 3 or more common tokens, in nats
-    trust = (math.log(0.4), math.log(0.7), math.log(0.9))
-
-    def __init__(self, max_suffix: int = 4, width: int = 8):
-        if max_suffix < 1 or width < 1:
-            raise ValueError(f"max_suffix and width must be at least 1, got {max_suffix} and {width}.")
-        self.max_suffix, self.width = max_suffix, width
-
-    def start(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor) -> None:
-        self._trees = trees
-        self._said: dict[int, dict[tuple[int, ...], Verdict]] = {id(tree): {} for tree in trees}
-
-    def observe(self, b: int, nodes: list[int]) -> None:
-        tree = self._trees[b]
-        said = self._said[id(tree)]
-        for node in nodes:
-            context, verdict = tree.suffix(node, self.max_suffix), tree.verdicts[node]
-            assert verdict is not None
-            for length in range(1, len(context) + 1):
-                said[context[-length:]] = verdict
-
-    def propose(self, tree: TokenTree, node: int) -> list[Proposal]:
-        context, said = tree.suffix(node, self.max_suffix), self._said[id(tree)]
-        for length in range(len(context), 0, -1):
-            verdict = said.get(context[-length:])
-            if verdict:
-                trust = self.trust[min(length, len(self.trust)) - 1]
-                pairs = zip(verdict.tokens[: self.width], verdict.log_probs, strict=False)
-                return [Proposal(token, log_prob + trust) for token, log_prob in pairs]
-        return []
-
-
-class ModelDraft(Draft):
-    """A smaller causal LM with the target's vocabulary. It has its own cache over the same trees.
-
-    Args:
-        model: the draft model.
-        width: proposals a node.
-        temperature: None proposes the likeliest tokens; a positive value draws them without replacement from the
-            draft's distribution at that temperature (the Gumbel-top-k trick; Kool et al. 2019, section 2.3).
-        top_k: with a temperature, draw among the `top_k` likeliest only.
-        generator: source of randomness for these draws; None makes one, seeded with 0.
-    """
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        width: int = 8,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        generator: torch.Generator | None = None,
-    ):
-        if width < 1 or (top_k is not None and top_k < 1):
-            raise ValueError(f"width and top_k must be at least 1, got {width} and {top_k}.")
-        if temperature is not None and temperature <= 0:
-            raise ValueError(f"temperature must be positive, got {temperature}; None proposes the likeliest tokens.")
-        self.model, self.width, self.temperature, self.top_k = model, width, temperature, top_k
-        self.generator = generator
-        self._scorer = scorer_for(model)
-
-    def start(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor) -> None:
-        self._proposals: list[dict[int, list[Proposal]]] = [{} for _ in trees]
-        logits = self._scorer.start(trees, input_ids, attention_mask)
-        for b, proposals in enumerate(self._read(logits)):
-            self._proposals[b][ROOT] = proposals
-        self.passes += 1
-
-    def expand(self, trees: list[TokenTree], nodes: list[list[int]]) -> list[list[list[Proposal]]]:
-        missing = [self._unread(b, tree, asked) for b, (tree, asked) in enumerate(zip(trees, nodes, strict=True))]
-        if any(missing):
-            answers = iter(self._read(self._scorer.score(missing)))
-            self.passes += 1
-            for b, unread in enumerate(missing):
-                for node in unread:
-                    self._proposals[b][node] = next(answers)
-        return [[self._proposals[b][node] for node in asked] for b, asked in enumerate(nodes)]
-
-    def compact(self, running: list[list[int]]) -> None:
-        self._scorer.compact(running)
-
-    def _unread(self, b: int, tree: TokenTree, nodes: list[int]) -> list[int]:
-        """The nodes and ancestors that the draft has no slot for yet, parents first."""
-        unread: set[int] = set()
-        for node in nodes:
-            while not self._scorer.scored(b, node) and node not in unread:
-                unread.add(node)
-                node = tree.parents[node]
-        return sorted(unread)
-
-    def _read(self, logits: Tensor) -> list[list[Proposal]]:
-        log_probs = logits.float().log_softmax(-1)
-        ranking = log_probs
-        if self.temperature is not None:
-            ranking = log_probs / self.temperature
-            if self.top_k is not None:
-                kth = ranking.topk(min(self.top_k, ranking.shape[-1])).values[:, -1:]
-                ranking = ranking.masked_fill(ranking < kth, -torch.inf)
-            if self.generator is None:  # never the global one: a drop-in samples from that as the target would
-                self.generator = torch.Generator(ranking.device).manual_seed(0)
-            uniform = torch.rand(ranking.shape, generator=self.generator, device=ranking.device)
-            ranking = ranking - torch.log(-torch.log(uniform))
-        values, tokens = ranking.topk(min(self.width, ranking.shape[-1]))
-        chosen = log_probs.gather(-1, tokens).tolist()
-        rows = zip(tokens.tolist(), chosen, values.tolist(), strict=True)
-        return [[Proposal(t, p) for t, p, v in zip(*row, strict=True) if v > -math.inf] for row in rows]
 
 
 class UnionDraft(Draft):

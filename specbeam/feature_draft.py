@@ -137,7 +137,8 @@ class _FeatureScorer(TreeScorer):
         """The model's outputs at `nodes`, prompt after prompt, from the states before them, (nodes, hidden size)."""
         counts = [len(asked) for asked in nodes]
         width = max(counts)
-        self._before = torch.stack([F.pad(rows, (0, 0, 0, width - len(rows))) for rows in before.split(counts)])
+        rows = before.split(counts)
+        self._before = torch.stack([F.pad(rows[b], (0, 0, 0, width - len(rows[b]))) for b in self.rows])
         return self.score(nodes)
 
     def _prompt_mask(self, seen: np.ndarray, attention_mask: Tensor) -> Tensor:

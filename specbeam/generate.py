@@ -24,11 +24,13 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from .architectures import refuse_unservable
 from .beam import fill_value
 from .checks import check_request
-from .drafts import Draft, ModelDraft
+from .drafts import Draft
 from .greedy import pad_value
+from .model_draft import ModelDraft
 from .source import Speculative
 from .stats import Stats
 from .tree import ROOT
+from .turns import turn
 
 _GENERATION: Any = GenerationMixin  # its methods ask for attributes that only __getattr__ below provides
 
@@ -86,12 +88,13 @@ class SpeculativeLM(GenerationMixin):
         if prompts is not None:
             config: GenerationConfig | None = options.get("generation_config")
             check_request(self.target, prompts, {**(config.to_diff_dict() if config else {}), **options})
-        try:
-            result = _GENERATION.generate(self, inputs, **{**options, "use_cache": False})
-        finally:
-            if self._source is not None:
-                self.stats = self._source.finish()
-            self._source = None
+        with turn(self.target):
+            try:
+                result = _GENERATION.generate(self, inputs, **{**options, "use_cache": False})
+            finally:
+                if self._source is not None:
+                    self.stats = self._source.finish()
+                self._source = None
         assert self.stats is not None
         self.stats.new_tokens = self._count(result if isinstance(result, Tensor) else result.sequences)
         return result
@@ -128,14 +131,15 @@ class SpeculativeLM(GenerationMixin):
         filler = fill_value(config) if config.num_beams > 1 else pad_value(config)
         self._filler = filler if by_user and filler not in self._stops else None
         self._prompt_length = prompts.shape[1]
-        self._source = Speculative(self.target, self.draft, self.num_assistant_tokens)
-        self._source.start(
+        source = Speculative(self.target, self.draft, self.num_assistant_tokens)
+        source.start(
             prompts,
             torch.ones_like(prompts) if mask is None else mask[:: self._copies],
             max_new_tokens=config.max_length - prompts.shape[1],
             num_beams=self._copies,
             stop_tokens=self._stops,
         )
+        self._source = source  # not before it has begun: what breaks off earlier leaves no books to close
         self._standing: list[dict[bytes, int | None]] = [{} for _ in prompts]
         return kwargs
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-from .source import Autoregressive
+from .autoregressive import Autoregressive
 from .tree import ROOT, TokenTree
 
 Pick = Callable[[Tensor, Sequence[TokenTree], Sequence[int]], Tensor]  # scores, and the nodes that they are of

@@ -14,10 +14,12 @@ import torch
 from transformers import PreTrainedModel
 
 from specbeam.checkpoints import check_rows, check_vocabulary, load_model, load_tokenizer, warn_if_larger
-from specbeam.drafts import ModelDraft, NgramDraft, NoDraft, RecallDraft, UnionDraft
+from specbeam.drafts import NoDraft, UnionDraft
 from specbeam.embedded import NAME, embedded_folder
 from specbeam.feature_draft import FeatureDraft
+from specbeam.model_draft import ModelDraft
 from specbeam.packing import pack_linear, packable
+from specbeam.recall import NgramDraft, RecallDraft
 from specbeam.trained import SHIPPED, WEIGHTS, load_draft
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}

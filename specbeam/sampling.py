@@ -89,7 +89,7 @@ class _State:
         self.q, nodes, node = [], [], self.node
         device = self.row.device
         source.draft.follow(self.b, [node])
-        while len(nodes) < self.chain and self.tree.depths[node] < source.max_depth:
+        while len(nodes) < min(self.chain, source.most_drafted) and self.tree.depths[node] < source.max_depth:
             asked: list[list[int]] = [[] for _ in source.trees]
             asked[self.b] = [node]
             q = draft_distribution(source.draft.expand(source.trees, asked)[self.b][0], source.vocabulary, device)

@@ -67,6 +67,11 @@ class SlotLayer(DynamicLayer):
         self.used = start + kept
         self._view()
 
+    def cut(self, end: int) -> None:
+        """Forget all slots from `end` on."""
+        self.used = min(self.used, end)
+        self._view()
+
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order; a row may come more than once."""
         self._buffers = [buffer[rows.to(buffer.device)] for buffer in self._buffers]
@@ -110,6 +115,7 @@ class TreeScorer:
         """
         batch, self._prompt = input_ids.shape
         self.trees = trees
+        self.rows = list(range(batch))  # the prompts that are still read, in the order of the cache's rows
         self._cache = Cache(layer_class_to_replicate=SlotLayer)
         self._prompt_seen = attention_mask.bool().cpu().numpy()
         self._lengths = self._prompt_seen.sum(1)
@@ -129,21 +135,24 @@ class TreeScorer:
         """Forward `nodes` (a list a prompt) in one pass; returns logits of shape (number of nodes, vocabulary).
 
         Rows come in the order of the nodes, prompt after prompt. Every parent is a root, has been scored before or
-        stands earlier in the same list.
+        stands earlier in the same list. Where this raises, `take_back` makes as if it had not been called.
         """
+        self._used_before = self._used
+        nodes = [nodes[b] for b in self.rows]
         batch, width = len(nodes), max(map(len, nodes))
         self._reserve(self._used + width)
         tokens = np.zeros((batch, width), dtype=np.int64)
         positions = np.repeat(self._lengths[:, None], width, axis=1)
-        for b, (tree, slots, seen) in enumerate(zip(self.trees, self._slots, self._seen, strict=True)):
-            for i, node in enumerate(nodes[b]):
+        for row, b in enumerate(self.rows):
+            tree, slots, seen = self.trees[b], self._slots[b], self._seen[row]
+            for i, node in enumerate(nodes[row]):
                 slot = slots[node] = self._used + i
                 parent = tree.parents[node]
                 if parent != ROOT:
                     seen[slot] = seen[slots[parent]]
                 seen[slot, slot] = True
-                tokens[b, i] = tree.tokens[node]
-                positions[b, i] += tree.depths[node] - 1
+                tokens[row, i] = tree.tokens[node]
+                positions[row, i] += tree.depths[node] - 1
         self._used += width
         in_tree = self._seen[:, self._used - width : self._used, : self._used]
         in_prompt = np.broadcast_to(self._prompt_seen[:, None], (batch, width, self._prompt))
@@ -152,7 +161,18 @@ class TreeScorer:
         logits = self._forward(torch.from_numpy(tokens), mask, positions)
         if batch == 1:
             return logits[0]
-        return torch.cat([logits[b, : len(asked)] for b, asked in enumerate(nodes)])
+        return torch.cat([logits[row, : len(asked)] for row, asked in enumerate(nodes)])
+
+    def take_back(self, nodes: list[list[int]]) -> None:
+        """Undo the last `score(nodes)`, however far it came: slots that are half written must never be seen."""
+        self._used = self._used_before
+        self._seen[:, self._used :] = False
+        self._positions = self._positions[:, : self._prompt + self._used]
+        for slots, asked in zip(self._slots, nodes, strict=True):
+            for node in asked:
+                slots.pop(node, None)
+        for layer in self._cache.layers:
+            layer.cut(self._prompt + self._used)  # type: ignore[attr-defined]
 
     def scored(self, b: int, node: int) -> bool:
         """Whether `node` of prompt `b` has a slot in the cache (the root always has)."""
@@ -160,28 +180,44 @@ class TreeScorer:
 
     @torch.inference_mode()
     def compact(self, running: list[list[int]]) -> None:
-        """Give up the slots of nodes that searches standing at `running` cannot use, once they are a third of all."""
+        """Give up the slots of nodes that searches standing at `running` cannot use, once they are a third of all.
+
+        A prompt without running nodes is finished: it leaves the batch, and costs nothing from then on.
+        """
+        self._drop([row for row, b in enumerate(self.rows) if not running[b]])
         if self._used < _FEW:
             return
-        living = [tree.living(nodes) if nodes else set() for tree, nodes in zip(self.trees, running, strict=True)]
-        kept = [[node for node in slots if node in alive] for slots, alive in zip(self._slots, living, strict=True)]
+        living = [self.trees[b].living(running[b]) for b in self.rows]
+        slots_of = [self._slots[b] for b in self.rows]
+        kept = [[node for node in slots if node in alive] for slots, alive in zip(slots_of, living, strict=True)]
         width = max(map(len, kept))
         if 3 * width > 2 * self._used:
             return
         order = np.zeros((len(kept), width), dtype=np.int64)
-        for b, nodes in enumerate(kept):
-            order[b, : len(nodes)] = [self._slots[b][node] for node in nodes]
-            self._slots[b] = {node: slot for slot, node in enumerate(nodes)}
+        for row, nodes in enumerate(kept):
+            order[row, : len(nodes)] = [slots_of[row][node] for node in nodes]
+            self._slots[self.rows[row]] = {node: slot for slot, node in enumerate(nodes)}
         seen = np.zeros_like(self._seen)
         seen[:, :width, :width] = [rows[np.ix_(index, index)] for rows, index in zip(self._seen, order, strict=True)]
-        for b, nodes in enumerate(kept):
-            seen[b, :, len(nodes) :] = False  # what fills up a shorter list is a copy of its first slot
+        for row, nodes in enumerate(kept):
+            seen[row, :, len(nodes) :] = False  # what fills up a shorter list is a copy of its first slot
         self._seen, self._used = seen, width
         in_tree = np.take_along_axis(self._positions[:, self._prompt :], order, axis=1)
         self._positions = np.concatenate([self._positions[:, : self._prompt], in_tree], axis=1)
         slots = torch.from_numpy(order)
         for layer in self._cache.layers:
             layer.keep(self._prompt, slots)  # type: ignore[attr-defined]
+
+    def _drop(self, finished: list[int]) -> None:
+        """Take these rows out of the cache."""
+        kept = [row for row in range(len(self.rows)) if row not in finished]
+        if not finished or not kept:
+            return
+        self.rows = [self.rows[row] for row in kept]
+        self._prompt_seen, self._lengths = self._prompt_seen[kept], self._lengths[kept]
+        self._seen, self._positions = self._seen[kept], self._positions[kept]
+        for layer in self._cache.layers:
+            layer.select(torch.tensor(kept))  # type: ignore[attr-defined]
 
     def _reserve(self, slots: int) -> None:
         if slots > self._seen.shape[1]:

@@ -60,7 +60,7 @@ class SequenceScorer(TreeScorer):
     @torch.inference_mode()
     def start(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Read the left-padded prompts; returns the logits at the roots, shape (batch, vocabulary)."""
-        self.trees = trees
+        self.trees, self.rows = trees, list(range(len(trees)))
         self._scored: list[set[int]] = [set() for _ in trees]
         logits, states = self._read([tree.prompt for tree in trees])
         rows = [logits[b, len(tree.prompt) - 1] for b, tree in enumerate(trees)]
@@ -78,7 +78,7 @@ class SequenceScorer(TreeScorer):
         Rows come in the order of the nodes, prompt after prompt.
         """
         texts, places = [], []
-        for tree, asked, scored in zip(self.trees, nodes, self._scored, strict=True):
+        for tree, asked in zip(self.trees, nodes, strict=True):
             inner = {tree.parents[node] for node in asked}
             found: dict[int, tuple[int, int]] = {}  # node -> row and column
             for leaf in (node for node in asked if node not in inner):
@@ -88,8 +88,9 @@ class SequenceScorer(TreeScorer):
                     node = tree.parents[node]
                 texts.append(tree.prompt + tree.path(leaf))
             places.append([found[node] for node in asked])
-            scored.update(asked)
         logits, states = self._read(texts)
+        for asked, scored in zip(nodes, self._scored, strict=True):
+            scored.update(asked)
         flat = [place for asked in places for place in asked]
         if states is not None:
             width = max(map(len, nodes))
@@ -102,6 +103,11 @@ class SequenceScorer(TreeScorer):
     def scored(self, b: int, node: int) -> bool:
         """Whether `node` of prompt `b` was asked for before (the root always counts)."""
         return node == ROOT or node in self._scored[b]
+
+    def take_back(self, nodes: list[list[int]]) -> None:
+        """Undo the last `score(nodes)`, however far it came."""
+        for asked, scored in zip(nodes, self._scored, strict=True):
+            scored.difference_update(asked)
 
     def compact(self, running: list[list[int]]) -> None:
         """There is nothing to give up: no slot outlives its pass."""

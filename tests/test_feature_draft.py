@@ -9,11 +9,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import specbeam as sb
-from specbeam.drafts import NgramDraft, Proposal, RecallDraft, UnionDraft
+from specbeam.drafts import Proposal, UnionDraft
 from specbeam.feature_draft import FeatureDraft
 from specbeam.feature_model import FeatureConfig, FeatureModel
 from specbeam.logit_head import LogitHead
 from specbeam.models import Pair
+from specbeam.recall import NgramDraft, RecallDraft
 from specbeam.scorer import TreeScorer
 from specbeam.tree import ROOT, TokenTree
 from specbeam.unrolling import unroll

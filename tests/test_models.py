@@ -22,8 +22,10 @@ from transformers import (
 
 from specbeam import embedded
 from specbeam.checkpoints import check_vocabulary
-from specbeam.drafts import ModelDraft, NgramDraft, NoDraft, RecallDraft, UnionDraft
+from specbeam.drafts import NoDraft, UnionDraft
+from specbeam.model_draft import ModelDraft
 from specbeam.models import load_pair
+from specbeam.recall import NgramDraft, RecallDraft
 
 WORDS = ["<unk>", "</s>", "hello", "world", "and", "more", "words", "here"]
 

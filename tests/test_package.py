@@ -39,10 +39,10 @@ def test_importing_all_names_gives_every_one_from_its_module():
     code = """
 from specbeam import *
 import specbeam
-from specbeam import decoders, drafts, models, records
+from specbeam import decoders, models, recall, records
 assert sorted(name for name in globals() if name in specbeam.__all__) == sorted(specbeam.__all__)
 assert beam is decoders.beam and greedy is decoders.greedy and callable(load)
-assert RecallDraft is drafts.RecallDraft and Pair is models.Pair and RunRecord is records.RunRecord
+assert RecallDraft is recall.RecallDraft and Pair is models.Pair and RunRecord is records.RunRecord
 print("fine")
 """
     assert in_a_new_process(code) == "fine"

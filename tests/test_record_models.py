@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from specbeam.drafts import ModelDraft, NgramDraft
+from specbeam.model_draft import ModelDraft
+from specbeam.recall import NgramDraft
 from specbeam.record_models import describe, model_name
 from specbeam.records import RunRecord
 from specbeam.report_facts import Run, model, provenance
