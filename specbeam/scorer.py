@@ -123,10 +123,7 @@ class TreeScorer:
         self._slots: list[dict[int, int]] = [{} for _ in range(batch)]
         self._seen = np.zeros((batch, 0, 0), dtype=bool)
         self._used = 0
-        causal = np.tril(np.ones((self._prompt, self._prompt), dtype=bool))
-        own = np.eye(self._prompt, dtype=bool)  # a padding row must see something, or softmax is 0 / 0
-        seen = (causal & self._prompt_seen[:, None]) | own
-        mask = self._prompt_mask(seen, attention_mask)
+        mask = self._prompt_mask(attention_mask)
         options = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(self.model.forward).parameters else {}
         return self._forward(input_ids, mask, self._positions, **options)[:, -1]
 
@@ -225,14 +222,17 @@ class TreeScorer:
             roomy[:, : self._used, : self._used] = self._seen[:, : self._used, : self._used]
             self._seen = roomy
 
-    def _prompt_mask(self, seen: np.ndarray, attention_mask: Tensor) -> Any:
+    def _prompt_mask(self, attention_mask: Tensor) -> Any:
         """The model makes its own from the plain mask, unless a window has to follow positions instead of slots.
 
         Where there is padding it is ours as well: eager attention gives NaN for a row that sees nothing, and from the
         second layer on whoever multiplies that by 0 gets NaN too.
         """
-        padded = not self._prompt_seen.all()
-        return self._mask(seen, self._positions) if padded or windows(self.model) else attention_mask
+        if self._prompt_seen.all() and not windows(self.model):
+            return attention_mask
+        causal = np.tril(np.ones((self._prompt, self._prompt), dtype=bool))
+        own = np.eye(self._prompt, dtype=bool)  # a padding row must see something, or softmax is 0 / 0
+        return self._mask((causal & self._prompt_seen[:, None]) | own, self._positions)
 
     def _mask(self, seen: np.ndarray, positions: np.ndarray) -> Any:
         """Additive mask (batch, 1, nodes, slots) from `seen` (batch, nodes, slots); one a kind of layer if they differ.
