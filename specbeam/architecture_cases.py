@@ -137,6 +137,7 @@ def run_case(model: Any, case: Case) -> tuple[str | None, set[int]]:
     options: dict[str, Any] = {"max_new_tokens": NEW_TOKENS, "num_assistant_tokens": 12, "trace": True}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*cannot verify a token tree")  # the row says so
+        warnings.filterwarnings("error", "the draft ")  # decoding without a draft that failed would show nothing
         pair = Pair(model, ModelDraft(model) if case.draft == "oracle" else WildDraft(VOCABULARY), None)
         if case.num_beams > 1:
             beams = {"num_beams": case.num_beams, "num_return_sequences": case.num_beams}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from specbeam.architecture_cases import CASES, FEW, Case, run_case, run_family
+from specbeam.architecture_cases import CASES, FEW, Case, WildDraft, run_case, run_family
 from specbeam.architectures import BOUND_TO_SLOTS, bound
 from specbeam.families import FAMILIES, Family, tiny_model
 from specbeam.scorer import TreeScorer
@@ -86,6 +86,15 @@ def test_a_window_counted_in_slots_is_noticed(monkeypatch: pytest.MonkeyPatch) -
     assert difference is not None and "instead of" in difference
 
 
+def test_a_draft_that_fails_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("no proposals")
+
+    monkeypatch.setattr(WildDraft, "propose", fails)
+    with pytest.raises((RuntimeError, UserWarning), match="no proposals"):
+        run_case(tiny_model(family("llama")), Case("short", 1, 1, "random"))
+
+
 @pytest.mark.parametrize("kind", sorted(BOUND_TO_SLOTS))
 def test_a_family_in_the_table_could_not_be_served_by_a_tree(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model(family(kind))
@@ -95,7 +104,7 @@ def test_a_family_in_the_table_could_not_be_served_by_a_tree(kind: str, monkeypa
     for case in (Case("long", 3, 4, "random"), Case("long", 3, 4, "oracle")):
         try:
             difference, _ = run_case(model, case)
-        except RuntimeError:  # or its tables of masks have too few slots
+        except (RuntimeError, UserWarning):  # or its tables of masks have too few slots
             return
         assert difference is not None
 
