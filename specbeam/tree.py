@@ -7,6 +7,7 @@ order of their making, hence a parent always has a smaller number than its child
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor
@@ -80,10 +81,12 @@ class TokenTree:
     def _rescore(self, node: int, score: float) -> None:
         """Replace a guessed score; what is below keeps its distance to it."""
         change = score - self.scores[node]
-        below = [node]
+        self.scores[node] = score
+        below = [*self.children[node].values()] if change else []
         while below:
             current = below.pop()
-            self.scores[current] += change
+            # once -inf, always -inf: the difference of two infinite scores is no number
+            self.scores[current] = -math.inf if score == -math.inf else self.scores[current] + change
             below.extend(self.children[current].values())
 
     def logits(self, node: int) -> Tensor | None:
