@@ -115,11 +115,13 @@ class Autoregressive:
         return [[] for _ in running]
 
     def _pass(self, running: list[list[int]], missing: list[list[int]]) -> None:
-        """One pass of the target over the missing nodes and those that the draft grows under `running`."""
+        """One pass of the target over the missing nodes and those that the draft grows under `running`.
+
+        Candidates grow for prompts that lack nothing as well: their rows are part of the pass anyhow, and the next
+        pass is due as soon as any prompt lacks something.
+        """
         began = time.perf_counter()
-        # a prompt that lacks nothing needs no candidates yet
-        growing = [nodes if lacks else [] for nodes, lacks in zip(running, missing, strict=True)]
-        self._forward(running, missing, self._grow(growing), began)
+        self._forward(running, missing, self._grow(running), began)
 
     def _forward(
         self, running: list[list[int]], missing: list[list[int]], drafted: list[list[int]], began: float

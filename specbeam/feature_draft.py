@@ -141,8 +141,8 @@ class _FeatureScorer(TreeScorer):
         self._before = torch.stack([F.pad(rows[b], (0, 0, 0, width - len(rows[b]))) for b in self.rows])
         return self.score(nodes)
 
-    def _prompt_mask(self, seen: np.ndarray, attention_mask: Tensor) -> Tensor:
-        return self._mask(seen, self._positions)
+    def _prompt_mask(self, attention_mask: Tensor) -> Tensor:
+        return self._mask(self._causal(), self._positions)
 
     def _mask(self, seen: np.ndarray, positions: np.ndarray) -> Tensor:
         allowed = torch.from_numpy(seen)[:, None].to(self._before.device)

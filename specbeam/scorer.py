@@ -230,9 +230,13 @@ class TreeScorer:
         """
         if self._prompt_seen.all() and not windows(self.model):
             return attention_mask
+        return self._mask(self._causal(), self._positions)
+
+    def _causal(self) -> np.ndarray:
+        """Which tokens of the prompts see which, shape (batch, prompt length, prompt length)."""
         causal = np.tril(np.ones((self._prompt, self._prompt), dtype=bool))
         own = np.eye(self._prompt, dtype=bool)  # a padding row must see something, or softmax is 0 / 0
-        return self._mask((causal & self._prompt_seen[:, None]) | own, self._positions)
+        return (causal & self._prompt_seen[:, None]) | own
 
     def _mask(self, seen: np.ndarray, positions: np.ndarray) -> Any:
         """Additive mask (batch, 1, nodes, slots) from `seen` (batch, nodes, slots); one a kind of layer if they differ.

@@ -84,9 +84,16 @@ class Speculative(Autoregressive):
             stop_tokens=self.stop_tokens,
             vocabulary=self.vocabulary,
         )
-        if self._budget is not None:
-            self._budget.planned(rankings, time.perf_counter() - began)
-        return [ranking.nodes[:count] for ranking in rankings]
+        if self._budget is None:
+            return [ranking.nodes[:count] for ranking in rankings]
+        self._budget.planned(rankings, time.perf_counter() - began)
+        # a pass is as wide as its widest prompt: one that lacks fewer nodes has room for more candidates
+        lacking = [
+            len({node for node in nodes if tree.logits(node) is None})
+            for tree, nodes in zip(self.trees, running, strict=True)
+        ]
+        width = max(lacks + len(one.nodes[:count]) for lacks, one in zip(lacking, rankings, strict=True))
+        return [one.nodes[: width - lacks] for lacks, one in zip(lacking, rankings, strict=True)]
 
     def _forward(
         self, running: list[list[int]], missing: list[list[int]], drafted: list[list[int]], began: float
