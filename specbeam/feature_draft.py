@@ -142,7 +142,7 @@ class _FeatureScorer(TreeScorer):
         return self.score(nodes)
 
     def _prompt_mask(self, attention_mask: Tensor) -> Tensor:
-        return self._mask(self._causal(), self._positions)
+        return self._mask(self._causal(), self._positions[:, self._begin :])
 
     def _mask(self, seen: np.ndarray, positions: np.ndarray) -> Tensor:
         allowed = torch.from_numpy(seen)[:, None].to(self._before.device)
@@ -152,7 +152,8 @@ class _FeatureScorer(TreeScorer):
     def _forward(self, input_ids: Tensor, mask: Any, positions: np.ndarray, **options: Any) -> Tensor:
         """The model's outputs, shape (batch, rows, hidden size), in place of a causal LM's logits."""
         model, device = self.model, self._before.device
-        inputs = model.joined(self._before, input_ids.to(device))
+        before = self._before[:, self._begin : self._begin + input_ids.shape[1]]
+        inputs = model.joined(before, input_ids.to(device))
         places = torch.from_numpy(np.ascontiguousarray(positions)).to(device)
         query, key, value = model.project(inputs, places)
         key, value = self._cache.update(key, value, 0)

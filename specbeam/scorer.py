@@ -25,6 +25,7 @@ from .attention import alibi_by_position, grouped
 from .tree import ROOT, TokenTree
 
 _FEW = 32  # slots too few to be worth tidying
+CHUNK = 2048  # tokens of a prompt that are read at once: what lies between layers, and masks, grow with it
 _GROWTH = 256  # slots that the cache grows by: a growth copies it all
 
 
@@ -103,6 +104,7 @@ class TreeScorer:
 
     def _reset(self) -> None:
         self.states: Tensor | None = None  # of the last pass: (batch, rows, layers, hidden size)
+        self._begin = 0  # where in the prompt the part that is being read begins
         self.passes = 0
         self.tokens = 0
         self.peak_slots = 0
@@ -123,9 +125,19 @@ class TreeScorer:
         self._slots: list[dict[int, int]] = [{} for _ in range(batch)]
         self._seen = np.zeros((batch, 0, 0), dtype=bool)
         self._used = 0
-        mask = self._prompt_mask(attention_mask)
         options = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(self.model.forward).parameters else {}
-        return self._forward(input_ids, mask, self._positions, **options)[:, -1]
+        positions, states, logits = self._positions, [], None
+        for begin in range(0, self._prompt, CHUNK):
+            self._begin, end = begin, min(begin + CHUNK, self._prompt)
+            self._positions = positions[:, :end]
+            mask = self._prompt_mask(attention_mask[:, :end])
+            logits = self._forward(input_ids[:, begin:end], mask, positions[:, begin:end], **options)
+            states.append(self.states)
+        self._begin = 0
+        if self.state_layers:
+            self.states = torch.cat(states, 1)
+        assert logits is not None
+        return logits[:, -1]
 
     @torch.inference_mode()
     def score(self, nodes: list[list[int]]) -> Tensor:
@@ -230,13 +242,14 @@ class TreeScorer:
         """
         if self._prompt_seen.all() and not windows(self.model):
             return attention_mask
-        return self._mask(self._causal(), self._positions)
+        return self._mask(self._causal(), self._positions[:, self._begin :])
 
     def _causal(self) -> np.ndarray:
-        """Which tokens of the prompts see which, shape (batch, prompt length, prompt length)."""
-        causal = np.tril(np.ones((self._prompt, self._prompt), dtype=bool))
-        own = np.eye(self._prompt, dtype=bool)  # a padding row must see something, or softmax is 0 / 0
-        return (causal & self._prompt_seen[:, None]) | own
+        """Which tokens of the prompts see which, from `_begin` on: shape (batch, tokens, slots so far)."""
+        slots = np.arange(self._positions.shape[1])
+        rows = slots[self._begin :, None]
+        seen = (slots <= rows) & self._prompt_seen[:, None, : len(slots)]
+        return seen | (slots == rows)  # a padding row must see something, or softmax is 0 / 0
 
     def _mask(self, seen: np.ndarray, positions: np.ndarray) -> Any:
         """Additive mask (batch, 1, nodes, slots) from `seen` (batch, nodes, slots); one a kind of layer if they differ.
@@ -283,6 +296,6 @@ class TreeScorer:
         return torch.from_numpy(np.ascontiguousarray(positions)).to(self.model.device)
 
     def _count(self, input_ids: Tensor) -> None:
-        self.passes += 1
+        self.passes += not self._begin  # a prompt that is read in parts is one pass all the same
         self.tokens += input_ids.numel()
         self.peak_slots = max(self.peak_slots, input_ids.shape[0] * (self._prompt + self._used))

@@ -122,3 +122,11 @@ def test_a_wrapper_from_elsewhere_is_trusted_to_hand_options_on() -> None:
     assert bound(model) is None
     difference, _ = run_case(model, Case("long", 3, 4, "oracle"))
     assert difference is None
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gemma2", "gpt2", "opt", "bloom"])
+def test_a_prompt_that_is_read_in_parts_gives_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("specbeam.scorer.CHUNK", 4)
+    family = next(one for one in FAMILIES if one.kind == kind)
+    for row in run_family(family):
+        assert (row.way, row.equal) == ("tree", row.cases), row.different

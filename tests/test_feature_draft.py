@@ -131,6 +131,17 @@ def test_a_compacted_cache_says_the_same() -> None:
     assert_same(answers[0][0], walk.trained(0, nodes[2], 1))
 
 
+def test_a_prompt_that_is_read_in_parts_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("specbeam.scorer.CHUNK", 2)
+    walk = Walk()
+    assert walk.scorer.passes == 1 and walk.scorer.tokens == IDS.numel()
+    nodes = [chain(tree, ROOT, [20, 21]) for tree in walk.trees]
+    walk.score([some[:1] for some in nodes])
+    answers = walk.draft.expand(walk.trees, [some[1:] for some in nodes])
+    for b, some in enumerate(nodes):
+        assert_same(answers[b][0], walk.trained(b, some[1], 1))
+
+
 @pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("beams", [1, 4])
