@@ -25,7 +25,7 @@ from transformers.cache_utils import Cache
 
 from .attention import NAME as GROUPED
 from .feature_model import FeatureConfig
-from .scorer import SlotLayer
+from .slots import SlotLayer
 
 # Ways to begin a user's turn, written for this project. Half of the rows begin with none of them.
 OPENINGS = (

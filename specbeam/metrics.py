@@ -116,6 +116,19 @@ def peak_kv_slots(stats: Sequence[Stats]) -> int:
     return max(one.peak_kv_tokens for one in _some(stats))
 
 
+def cache_bytes(model: Any, slots: int) -> int:
+    """What the keys and values of so many slots take in a model's cache, in bytes.
+
+    That is 2 × layers × key heads × head dimension × bytes of a number, for each slot. A tree has one slot for a token
+    of the prompt and one for a node that is kept (`Stats.peak_kv_tokens`), however many beams there are; transformers'
+    beam search keeps num_beams × (prompt + new tokens). Layers with a sliding window count in full: a tree needs them.
+    """
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize * slots
+
+
 def peak_memory_bytes(device: Any = "cpu") -> int | None:
     """The most memory that was in use at once, in bytes.
 

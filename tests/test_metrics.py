@@ -142,3 +142,13 @@ def test_on_cuda_pytorchs_own_count_is_taken(monkeypatch):
     assert metrics.peak_memory_bytes("cuda:1") == 123
     assert metrics.peak_memory_bytes(torch.device("cuda", 0)) == 123
     assert asked == ["cuda:1", torch.device("cuda", 0)]
+
+
+def test_the_size_of_a_cache_is_that_of_its_tensors() -> None:
+    from tiny_models import tiny_llama
+
+    model = tiny_llama(torch.bfloat16)
+    with torch.no_grad():
+        cache = model(torch.arange(3, 10)[None], use_cache=True).past_key_values
+    held = sum(each.nbytes for layer in cache.layers for each in (layer.keys, layer.values))
+    assert metrics.cache_bytes(model, 7) == held
