@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.utils import logging as transformers_logging
 
 from specbeam.embedded import safetensors_intact
@@ -39,12 +40,17 @@ def load_model(
                 f"{role} {str(source)!r} ({kind}) is not a causal LM that transformers can load; "
                 "give one that AutoModelForCausalLM accepts, such as a Llama, Qwen or GPT-2"
             )
-        model = AutoModelForCausalLM.from_pretrained(
-            name, revision=revision, dtype=dtype, device_map=place.get("device_map")
-        )
+        model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=dtype, **_spread(place))
     if "device" in place:
         model = model.to(place["device"])
     return model.eval().requires_grad_(False)
+
+
+def _spread(place: dict[str, Any]) -> dict[str, Any]:
+    """How a model comes to lie on several devices, in the words of `from_pretrained`."""
+    if "tp_plan" in place:
+        return {"distributed_config": DistributedConfig(tp_plan=place["tp_plan"])}
+    return {"device_map": place.get("device_map")}
 
 
 def load_tokenizer(source: str | os.PathLike, role: str, revision: str | None) -> Any:

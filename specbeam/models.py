@@ -52,6 +52,7 @@ def load_pair(
     dtype: str | torch.dtype = "auto",
     device: str | torch.device = "auto",
     device_map: Any = None,
+    tp_plan: Any = None,
     revision: str | None = None,
     draft_revision: str | None = None,
     packed: bool | str = "auto",
@@ -66,6 +67,8 @@ def load_pair(
     dtype: "float32", "bfloat16", "float16", "float64", a torch dtype, or "auto": as the checkpoint is stored.
     device: "auto" picks CUDA, then MPS, then CPU.
     device_map: handed to transformers' `from_pretrained` for models larger than one GPU; excludes `device`.
+    tp_plan: "auto" or a plan of transformers': the processes that torchrun started share each layer of the target
+        (tensor parallelism). All of them decode alike, with a fixed number of drafted tokens unless told otherwise.
     revision, draft_revision: branch, tag or commit on the hub.
     packed: whether the linear layers are packed for a few rows at a time (`specbeam.packing`): True, False or
         "auto", which packs where it is possible.
@@ -75,7 +78,7 @@ def load_pair(
     has more parameters than the target.
     """
     torch_dtype = _dtype(dtype)
-    place = _placement(device, device_map)
+    place = _placement(device, device_map, tp_plan)
     if packed not in (True, False, "auto"):
         raise ValueError(f'packed={packed!r} is none of True, False, "auto"')
     if target is None and revision is not None:
@@ -129,8 +132,14 @@ def _dtype(dtype: str | torch.dtype) -> Any:
     raise ValueError(f"dtype={dtype!r} is none of 'auto', {', '.join(map(repr, DTYPES))}, or a torch dtype")
 
 
-def _placement(device: str | torch.device, device_map: Any) -> dict[str, Any]:
-    """Either {"device_map": …} or {"device": …}, checked against what this machine has."""
+def _placement(device: str | torch.device, device_map: Any, tp_plan: Any) -> dict[str, Any]:
+    """One of {"tp_plan": …}, {"device_map": …} and {"device": …}, checked against what this machine has."""
+    if tp_plan is not None:
+        if device_map is not None or str(device) != "auto":
+            raise ValueError("tp_plan says where the target lies; leave device and device_map out")
+        if "RANK" not in os.environ:
+            raise ValueError(f"tp_plan={tp_plan!r} needs several processes: start them with torchrun --nproc_per_node")
+        return {"tp_plan": tp_plan}
     if device_map is not None:
         if str(device) != "auto":
             raise ValueError(f"device={str(device)!r} and device_map={device_map!r} exclude each other: give one")

@@ -142,6 +142,7 @@ def _candidates(model: PreTrainedModel) -> list[nn.Linear]:
         module
         for module in model.modules()
         if type(module) is nn.Linear
+        and type(module.weight.data) is torch.Tensor  # not the share of one of several processes
         and module.weight.device.type == "cpu"
         and module.weight.dtype in PACKABLE_DTYPES
         and module.weight.numel() >= SMALLEST
