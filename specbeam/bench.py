@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .bench_cases import ARTICLE_TOKENS, PROMPTS, Case, Runner, Runs, choose, make_cases, to_warm_up
+from .bench_cases import ARTICLE_TOKENS, BATCH, BATCHED, PROMPTS, Case, Runner, Runs, choose, make_cases, to_warm_up
 from .bench_report import record, rows, table
 from .bench_runners import load_contenders, make_runners
 from .cli_runs import one_line_errors
@@ -54,6 +54,7 @@ def bench(
     chats: Annotated[int, typer.Option(min=0, max=5, help="Chat prompts at most.")] = PROMPTS["chat"],
     articles: Annotated[int, typer.Option(min=0, max=10, help="Articles at most.")] = PROMPTS["article"],
     codes: Annotated[int, typer.Option(min=0, max=5, help="Programming tasks at most.")] = PROMPTS["code"],
+    batches: Annotated[int, typer.Option(min=0, max=1, help=f"Batches of {BATCH} prompts at most.")] = PROMPTS[BATCHED],
     packed: Annotated[
         bool | None, typer.Option("--packed/--no-packed", help="Our target's weights; default: packed on a CPU.")
     ] = None,
@@ -75,10 +76,17 @@ def bench(
     if quick:
         repeats, max_new_tokens, article_tokens, names = 1, min(max_new_tokens, 8), 100, names or list(QUICK_CASES)
         chats, articles, codes = min(chats, 1), min(articles, 1), min(codes, 1)
-    planned = choose(names, {"chat": chats, "article": articles, "code": codes}, full)
+    planned = choose(names, {"chat": chats, "article": articles, "code": codes, BATCHED: batches}, full)
     parameters: dict[str, Any] = {
         **{"repeats": repeats, "max_new_tokens": max_new_tokens, "cases": names, "full": full, "chats": chats},
-        **{"articles": articles, "codes": codes, "packed": packed, "target": target, "draft": draft},
+        **{
+            "articles": articles,
+            "codes": codes,
+            "batches": batches,
+            "packed": packed,
+            "target": target,
+            "draft": draft,
+        },
         **{"assistant": assistant, "dtype": dtype, "device": device, "quick": quick, "warmups": 1},
     }
     console = Console(stderr=True, highlight=False)

@@ -25,7 +25,9 @@ TAKEN_APART = (LOOKUP, ASSISTED, NO_DRAFT, UNTRAINED, TRAINED)  # left out where
 
 ARTICLES = ("xsum", "multi_lexsum")  # the articles come from these sets in turn
 ARTICLE_TOKENS = 400
-PROMPTS = {"chat": 4, "article": 2, "code": 2}
+BATCH = 8  # prompts of chats and programming tasks that are decoded together
+BATCHED = f"batch_{BATCH}"
+PROMPTS = {"chat": 4, "article": 2, "code": 2, BATCHED: 1}  # of the last kind a prompt is a whole batch
 SIDE_REPEATS = 3  # at most, where a case is not measured in full
 
 
@@ -47,12 +49,13 @@ PLAN = (
     *(Planned("chat", 8, 1, False), Planned("article", 1, 2, True), Planned("article", 2, 1, False)),
     *(Planned("article", 4, 2, True), Planned("article", 8, 1, True), Planned("code", 1, 2, False)),
     *(Planned("code", 2, 1, False), Planned("code", 4, 1, False), Planned("code", 8, 1, False)),
+    Planned(BATCHED, 4, 1, False),
 )
 
 
 @dataclass(frozen=True)
 class Case:
-    """Prompts of one kind that are decoded one after the other; their times are added."""
+    """Prompts of one kind that are decoded one after the other; their times are added. A prompt may be a batch."""
 
     kind: str
     num_beams: int
@@ -76,7 +79,7 @@ class Run:
     """One decode of one prompt."""
 
     seconds: float
-    tokens: list[int]  # prompt excluded
+    tokens: list[int]  # prompt excluded; of a batch all results one after the other
     stats: Stats
     kv_slots: int | None  # positions held in the target's cache at the worst moment, all rows together, if known
     prompt_tokens: int = 0  # forwarded by the prompt's own pass: once for ours, once a beam for transformers
@@ -90,7 +93,7 @@ Runs = dict[tuple[str, str], list[list[Run]]]  # (case, runner) -> repeats -> pr
 def choose(names: Sequence[str] = (), most: Mapping[str, int] = PROMPTS, full: bool = False) -> list[Planned]:
     """The planned cases of these names, in the plan's order; all where none is named.
 
-    most: prompts of each kind at most. With `full` every case has so many, and all runners and repeats.
+    most: prompts of each kind at most; of a kind that is not named, none. With `full` every case has so many, and all runners and repeats.
 
     Raises ValueError for a name that is not planned, and where no case has a prompt left.
     """
@@ -100,8 +103,8 @@ def choose(names: Sequence[str] = (), most: Mapping[str, int] = PROMPTS, full: b
             raise ValueError(f"{name!r} is no case of the benchmark; choose among {', '.join(known)}.")
     chosen = [planned for planned in PLAN if not names or planned.label in names]
     if full:
-        chosen = [each._replace(prompts=most[each.kind], in_full=True) for each in chosen]
-    chosen = [each._replace(prompts=min(each.prompts, most[each.kind])) for each in chosen]
+        chosen = [each._replace(prompts=most.get(each.kind, 0), in_full=True) for each in chosen]
+    chosen = [each._replace(prompts=min(each.prompts, most.get(each.kind, 0))) for each in chosen]
     if not any(each.prompts for each in chosen):
         raise ValueError(f"these cases have no prompt, with {dict(most)} at most; ask for one or more of a kind.")
     return [each for each in chosen if each.prompts]
@@ -136,10 +139,14 @@ def make_cases(
         kind: [dict(render_prompt(tokenizer, text, system, debug).to(pair.target.device)) for _, text in prompts]
         for kind, prompts in chosen.items()
     }
+    if counts[BATCHED]:
+        mixed = [example.prompt for kind in ("chat", "code") for example in load(kind, BATCH // 2)]
+        chosen[BATCHED] = [("chat and code", text) for text in mixed]
+        inputs[BATCHED] = [dict(render_prompt(tokenizer, mixed, system, debug).to(pair.target.device))]
     described = [
-        {"kind": kind, "source": source, "tokens": rendered["input_ids"].shape[1]}
+        {"kind": kind, "source": source, "tokens": tokens}
         for kind, prompts in chosen.items()
-        for (source, _), rendered in zip(prompts, inputs[kind], strict=True)
+        for (source, _), tokens in zip(prompts, _lengths(inputs[kind]), strict=True)
     ]
     cases = [
         Case(kind, num_beams, inputs[kind][:prompts], in_full, None if in_full else SIDE_REPEATS)
@@ -156,6 +163,11 @@ def to_warm_up(cases: Sequence[Case]) -> list[Case]:
             seen |= {case.kind, case.num_beams}
             found.append(replace(case, inputs=case.inputs[:1]))
     return found
+
+
+def _lengths(inputs: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The tokens of every prompt, those of batches included, without padding."""
+    return [length for each in inputs for length in each["attention_mask"].sum(1).tolist()]
 
 
 def beginning(text: str, limit: int, length: Callable[[str], int]) -> str:

@@ -88,7 +88,7 @@ def load_contenders(
 
 
 def make_runners(who: Contenders, max_new_tokens: int) -> dict[str, Runner]:
-    """The rows of the table, baselines first: each decodes one prompt with a number of beams."""
+    """The rows of the table, baselines first: each decodes one prompt, or a batch, with some beams."""
     target = who.main.target
     runners = {PLAIN: _transformers(who.plain.target, max_new_tokens)}
     if who.packed:
@@ -105,15 +105,18 @@ def make_runners(who: Contenders, max_new_tokens: int) -> dict[str, Runner]:
 def _transformers(target: Any, max_new_tokens: int, **options: Any) -> Runner:
     settings = {"max_new_tokens": max_new_tokens, "do_sample": False, "return_dict_in_generate": True, **options}
 
+    eos = target.generation_config.eos_token_id
+    ends = set(eos if isinstance(eos, list) else [eos])
+
     def run(inputs: Mapping[str, Any], num_beams: int) -> Run:
         with _watched(target) as passes, _watched(options.get("assistant_model")) as draft_passes:
             began = _now(target)
             output = target.generate(**inputs, num_beams=num_beams, **settings)
             taken = _now(target) - began
-        width = inputs["input_ids"].shape[1]
-        tokens = output.sequences[0, width:].tolist()
+        rows, width = inputs["input_ids"].shape
+        tokens = [token for row in output.sequences[:, width:].tolist() for token in _ended(row, ends)]
         stats = Stats(
-            steps=len(passes) if num_beams > 1 else len(tokens),
+            steps=len(passes) if num_beams * rows > 1 else len(tokens),
             new_tokens=len(tokens),
             target_passes=len(passes),
             target_tokens=sum(count for count, _ in passes),
@@ -123,7 +126,7 @@ def _transformers(target: Any, max_new_tokens: int, **options: Any) -> Runner:
         )
         # Counted on the cache itself: num_beams x (prompt + new tokens), but for the last token, which is never read.
         # Speculation crops its cache, so that its size at the end says nothing of the worst moment.
-        slots = None if options else num_beams * output.past_key_values.get_seq_length()
+        slots = None if options else rows * num_beams * output.past_key_values.get_seq_length()
         return Run(taken, tokens, stats, slots, passes[0][0], timed=_synchronous(target))
 
     return run
@@ -136,10 +139,16 @@ def _ours(pair: Pair, one: Callable[..., Decoded], several: Callable[..., Decode
             decoded = one(pair, inputs, max_new_tokens=max_new_tokens)
         else:
             decoded = several(pair, inputs, num_beams=num_beams, max_new_tokens=max_new_tokens)
-        taken, width = _now(pair.target) - began, inputs["input_ids"].shape[1]
-        return Run(taken, decoded.sequences[0], decoded.stats, decoded.stats.peak_kv_tokens, width)
+        taken, forwarded = _now(pair.target) - began, inputs["input_ids"].numel()
+        tokens = [token for sequence in decoded.sequences for token in sequence]
+        return Run(taken, tokens, decoded.stats, decoded.stats.peak_kv_tokens, forwarded)
 
     return run
+
+
+def _ended(row: list[int], ends: set[int | None]) -> list[int]:
+    """A row without the padding behind the token that ends it."""
+    return row[: next((place + 1 for place, token in enumerate(row) if token in ends), len(row))]
 
 
 @contextmanager
