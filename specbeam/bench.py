@@ -79,15 +79,8 @@ def bench(
     planned = choose(names, {"chat": chats, "article": articles, "code": codes, BATCHED: batches}, full)
     parameters: dict[str, Any] = {
         **{"repeats": repeats, "max_new_tokens": max_new_tokens, "cases": names, "full": full, "chats": chats},
-        **{
-            "articles": articles,
-            "codes": codes,
-            "batches": batches,
-            "packed": packed,
-            "target": target,
-            "draft": draft,
-        },
-        **{"assistant": assistant, "dtype": dtype, "device": device, "quick": quick, "warmups": 1},
+        **{"articles": articles, "codes": codes, "batches": batches, "packed": packed, "target": target},
+        **{"draft": draft, "assistant": assistant, "dtype": dtype, "device": device, "quick": quick, "warmups": 1},
     }
     console = Console(stderr=True, highlight=False)
     who = load_contenders(

@@ -93,7 +93,8 @@ Runs = dict[tuple[str, str], list[list[Run]]]  # (case, runner) -> repeats -> pr
 def choose(names: Sequence[str] = (), most: Mapping[str, int] = PROMPTS, full: bool = False) -> list[Planned]:
     """The planned cases of these names, in the plan's order; all where none is named.
 
-    most: prompts of each kind at most; of a kind that is not named, none. With `full` every case has so many, and all runners and repeats.
+    most: prompts of each kind at most; of a kind that is not named, none. With `full` every case has so many, and all
+        runners and repeats.
 
     Raises ValueError for a name that is not planned, and where no case has a prompt left.
     """

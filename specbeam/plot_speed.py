@@ -53,7 +53,7 @@ def speed_by_beams(rows: Rows, default: str = "all") -> Figure:
         axes.minorticks_off()
         axes.set_xlim(min(present) / 1.3, max(present) * 1.3)
         axes.set_xlabel("num_beams (1: greedy)")
-        axes.set_title(kind)
+        axes.set_title(kind.replace("_", " "))
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylim(0, 1.05 * max(row["speedup"]["max"] for row in rows))
     panels[0].set_ylabel("speed (× transformers as it comes)")

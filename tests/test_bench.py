@@ -68,7 +68,8 @@ def test_a_side_case_has_few_runners_and_few_repeats():
 def test_the_plan_measures_the_key_rows_in_full():
     planned = choose()
     assert {(each.kind, each.num_beams) for each in planned} == {
-        (kind, num_beams) for kind in ("chat", "article", "code") for num_beams in (1, 2, 4, 8)
+        *((kind, num_beams) for kind in ("chat", "article", "code") for num_beams in (1, 2, 4, 8)),
+        ("batch_8", 4),
     }
     in_full = [each.label for each in planned if each.in_full]
     assert in_full == ["chat_greedy", "chat_beam_4", "article_greedy", "article_beam_4", "article_beam_8"]
@@ -93,7 +94,7 @@ def test_cases_are_chosen_by_name_and_prompts_are_limited():
 def test_the_warm_up_meets_every_kind_and_every_number_of_beams():
     cases = [Case(each.kind, each.num_beams, [{"id": 1}, {"id": 2}], each.in_full) for each in choose()]
     chosen = bench_cases.to_warm_up(cases)
-    assert {case.kind for case in chosen} == {"chat", "article", "code"}
+    assert {case.kind for case in chosen} == {"chat", "article", "code", "batch_8"}
     assert sorted({case.num_beams for case in chosen}) == [1, 2, 4, 8]
     assert len(chosen) < len(cases) and all(list(case.inputs) == [{"id": 1}] for case in chosen)
 
@@ -246,6 +247,22 @@ def test_every_runner_decodes_the_same_tokens_and_counts_its_passes():
     assert (row["steps_per_pass"], row["nodes_per_pass"]) == (1.0, 3.0)
 
 
+def test_a_batch_is_decoded_together_and_compared_row_by_row_without_padding():
+    target = hash_lm(24, 6, [3, 4, 5], 0)
+    draft = sb.UnionDraft([sb.RecallDraft(), sb.NgramDraft()])
+    who = Contenders(fake_pair(target, draft), fake_pair(target), {ALL: fake_pair(target, draft)})
+    ids = torch.tensor([[0, 0, 5, 6], [7, 5, 6, 7], [0, 9, 8, 7]])
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1]])
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    runs = {name: run(inputs, 3) for name, run in make_runners(who, 16).items() if name != LOOKUP}
+    each = [{"input_ids": row[seen.bool()][None]} for row, seen in zip(ids, mask, strict=True)]
+    alone = [sb.beam(who.main, one, num_beams=3, max_new_tokens=16).sequences[0] for one in each]
+    assert len(set(map(len, alone))) > 1
+    assert [run.tokens for run in runs.values()] == [[token for found in alone for token in found]] * 4
+    assert runs[PLAIN].prompt_tokens == 3 * 3 * 4 and runs[ALL].prompt_tokens == 3 * 4
+    assert runs[PLAIN].kv_slots == 3 * 3 * (4 + runs[PLAIN].stats.steps - 1)
+
+
 def test_one_target_has_one_baseline():
     assert list(make_runners(fake_contenders(), 2)) == [PLAIN, LOOKUP, NO_DRAFT, ALL]
 
@@ -333,7 +350,7 @@ def test_the_command_leaves_a_record(monkeypatch, tmp_path):
         ["--repeats", "0"],
         ["--max-new-tokens", "0"],
         ["--cases", "chat_beam_3"],
-        ["--chats", "0", "--articles", "0", "--codes", "0"],
+        ["--chats", "0", "--articles", "0", "--codes", "0", "--batches", "0"],
         ["--draft", "no-such-folder/x"],
     ],
 )
