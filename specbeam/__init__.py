@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .prompts import render_prompt
     from .recall import NgramDraft, RecallDraft
     from .records import RunRecord
+    from .spelling import Spelling
+    from .text_draft import TextDraft
 
 __all__ = [
     "METHODS",
@@ -32,6 +34,8 @@ __all__ = [
     "RecallDraft",
     "RunRecord",
     "SpeculativeLM",
+    "Spelling",
+    "TextDraft",
     "UnionDraft",
     "beam",
     "greedy",
@@ -54,6 +58,8 @@ _NAMES = {
     "prompts": "render_prompt",
     "recall": "NgramDraft RecallDraft",
     "records": "RunRecord",
+    "spelling": "Spelling",
+    "text_draft": "TextDraft",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

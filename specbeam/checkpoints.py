@@ -18,6 +18,7 @@ from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.utils import logging as transformers_logging
 
 from specbeam.embedded import safetensors_intact
+from specbeam.spelling import same_vocabulary
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # "gpt2" or "owner/name"; anything else is a path
 
@@ -118,16 +119,13 @@ def _quiet() -> Iterator[None]:
 
 
 def check_vocabulary(target_tokenizer: Any, draft_tokenizer: Any) -> None:
-    """Raise ValueError unless both tokenizers give the same token to every id that both use.
-
-    Ids that only one of them has (added tokens, padding of the embedding matrix) do not matter.
-    """
+    """Raise ValueError, with examples, unless the tokenizers have the `same_vocabulary`."""
+    if same_vocabulary(target_tokenizer, draft_tokenizer):
+        return
     target_tokens = {index: token for token, index in target_tokenizer.get_vocab().items()}
     draft_tokens = {index: token for token, index in draft_tokenizer.get_vocab().items()}
     shared = sorted(target_tokens.keys() & draft_tokens.keys())
     differing = [index for index in shared if target_tokens[index] != draft_tokens[index]]
-    if not differing and shared:
-        return
     examples = ", ".join(f"{index}: {target_tokens[index]!r} / {draft_tokens[index]!r}" for index in differing[:5])
     raise ValueError(
         f"draft and target do not share a vocabulary: {len(differing)} of {len(shared)} ids stand for "
@@ -137,17 +135,25 @@ def check_vocabulary(target_tokenizer: Any, draft_tokenizer: Any) -> None:
 
 
 def check_rows(draft: PreTrainedModel, tokenizer: Any) -> None:
-    """A draft must be able to read every token that the target may write."""
-    weight: Any = draft.get_input_embeddings().weight
-    rows = weight.shape[0]
-    vocabulary = tokenizer.get_vocab()
-    beyond = [token for token, index in vocabulary.items() if index >= rows]
+    """Raise ValueError unless a draft with the target's ids can read every token that the target may write."""
+    beyond = unreadable(draft, tokenizer)
     if beyond:
         raise ValueError(
-            f"the draft knows {rows} tokens and the target {len(vocabulary)}: it cannot read "
-            f"{', '.join(map(repr, sorted(beyond, key=vocabulary.__getitem__)[:5]))}. Take a draft of the "
-            'target\'s own family, or draft="auto", which needs no model'
+            f"the draft knows {_rows(draft)} tokens and the target {len(tokenizer.get_vocab())}: it cannot read "
+            f"{', '.join(map(repr, beyond[:5]))}. Give the draft as its folder or hub id, so that its tokenizer is "
+            'known; or take a draft of the target\'s own family, or draft="auto", which needs no model'
         )
+
+
+def unreadable(draft: PreTrainedModel, tokenizer: Any) -> list[str]:
+    """The target's tokens that a draft with the same ids has no embedding for, by id."""
+    rows, vocabulary = _rows(draft), tokenizer.get_vocab()
+    return sorted((token for token, index in vocabulary.items() if index >= rows), key=vocabulary.__getitem__)
+
+
+def _rows(model: PreTrainedModel) -> int:
+    weight: Any = model.get_input_embeddings().weight
+    return weight.shape[0]
 
 
 def warn_if_larger(draft: PreTrainedModel, target: PreTrainedModel) -> None:

@@ -6,6 +6,7 @@ gradients, on one device or spread by `device_map`, with a tokenizer and a draft
 
 import contextlib
 import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from specbeam.checkpoints import check_rows, check_vocabulary, load_model, load_tokenizer, warn_if_larger
-from specbeam.drafts import NoDraft, UnionDraft
+from specbeam.checkpoints import check_rows, load_model, load_tokenizer, unreadable, warn_if_larger
+from specbeam.drafts import Draft, NoDraft, UnionDraft
 from specbeam.embedded import NAME, embedded_folder
 from specbeam.feature_draft import FeatureDraft
 from specbeam.model_draft import ModelDraft
 from specbeam.packing import pack_linear, packable
 from specbeam.recall import NgramDraft, RecallDraft
+from specbeam.spelling import Spelling, same_vocabulary
+from specbeam.text_draft import TextDraft
 from specbeam.trained import SHIPPED, WEIGHTS, load_draft
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
@@ -62,8 +65,9 @@ def load_pair(
     target: hub id or folder of any Hugging Face causal LM; None is the embedded SmolLM2-135M-Instruct.
     draft: "auto" (recall and n-gram lookup together, and the trained draft where the target is the embedded one),
         "trained" (that draft alone), "recall", "ngram" or "none"; a folder that `specbeam distill` wrote; the hub id
-        or folder of a smaller model with the same vocabulary; a loaded model; or any object with a draft's `expand`
-        method. A folder called like one of the names is written "./recall".
+        or folder of a smaller model, which drafts through the text if its vocabulary is not the target's; a loaded
+        model with the target's ids; or any object with a draft's `expand` method. A folder called like one of the
+        names is written "./recall".
     dtype: "float32", "bfloat16", "float16", "float64", a torch dtype, or "auto": as the checkpoint is stored.
     device: "auto" picks CUDA, then MPS, then CPU.
     device_map: handed to transformers' `from_pretrained` for models larger than one GPU; excludes `device`.
@@ -74,8 +78,8 @@ def load_pair(
         "auto", which packs where it is possible.
 
     Raises ValueError, with the remedy in its text, for a model that cannot be found, read or served, for an
-    unknown dtype or device, and for a draft model whose vocabulary is not the target's. Warns if the draft
-    has more parameters than the target.
+    unknown dtype or device, and for a draft model that has hardly a token in common with the target. Warns if the
+    draft has more parameters than the target, or a vocabulary of its own, and how much of the target's that covers.
     """
     torch_dtype = _dtype(dtype)
     place = _placement(device, device_map, tp_plan)
@@ -110,11 +114,10 @@ def load_pair(
         drafter, draft_name = FeatureDraft(load_draft(draft, model)), str(draft)
     elif isinstance(draft, str | os.PathLike):
         small = load_model(draft, "draft", torch_dtype, {"device": model.device}, draft_revision)
-        check_vocabulary(tokenizer, load_tokenizer(draft, "draft", draft_revision))
-        check_rows(small, tokenizer)
         warn_if_larger(small, model)
         revisions["draft"] = getattr(small.config, "_commit_hash", None)
-        drafter, draft_name = ModelDraft(_pack(small, packed)), str(draft)
+        theirs = load_tokenizer(draft, "draft", draft_revision)
+        drafter, draft_name = _model_draft(small, theirs, tokenizer, packed), str(draft)
     else:
         raise ValueError(
             f"draft={draft!r} is no draft: give one of 'auto', 'trained', {', '.join(map(repr, DRAFTS))}, a hub id or "
@@ -122,6 +125,20 @@ def load_pair(
             "a loaded model, or an object with an `expand` method"
         )
     return Pair(_pack(model, packed), drafter, tokenizer, f"{name} + {draft_name}", revisions)
+
+
+def _model_draft(small: PreTrainedModel, theirs: Any, tokenizer: Any, packed: bool | str) -> Draft:
+    """The draft of a model with the tokenizer `theirs`: through text unless the target's ids are its own."""
+    if same_vocabulary(tokenizer, theirs) and not unreadable(small, tokenizer):
+        return ModelDraft(_pack(small, packed))
+    spelling = Spelling(tokenizer, theirs)
+    warnings.warn(
+        f"the draft has a vocabulary of its own: {spelling.overlap:.0%} of the target's tokens are tokens of the draft "
+        "too. It drafts through the text, which gives the same results and foresees less than a draft of the target's "
+        "own family would.",
+        stacklevel=3,
+    )
+    return TextDraft(_pack(small, packed), spelling)
 
 
 def _dtype(dtype: str | torch.dtype) -> Any:

@@ -107,8 +107,8 @@ def _text(tokenizer: Any, token: int) -> str:
         return text
     if found := _BYTE_PIECE.fullmatch(piece):
         return joined([bytes([int(found[1], 16)]).decode("utf-8", "surrogateescape")])
-    if "\ufffd" in text and "\ufffd" not in piece and all(c in _BYTES for c in piece):
-        return bytes(_BYTES[c] for c in piece).decode("utf-8", "surrogateescape")
+    if "\ufffd" in text and "\ufffd" not in piece and all(c in BYTES for c in piece):
+        return bytes(BYTES[c] for c in piece).decode("utf-8", "surrogateescape")
     # SentencePiece's decoder takes the space off the first word that it sees
     return " " + text if piece.startswith("▁") and not text.startswith(" ") else text
 
@@ -120,7 +120,7 @@ def _byte_letters() -> dict[str, int]:
     return {chr(byte): byte for byte in printed} | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
-_BYTES = _byte_letters()
+BYTES = _byte_letters()
 
 
 def _unheld(values: Sequence[int]) -> str:

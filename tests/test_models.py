@@ -26,6 +26,7 @@ from specbeam.drafts import NoDraft, UnionDraft
 from specbeam.model_draft import ModelDraft
 from specbeam.models import load_pair
 from specbeam.recall import NgramDraft, RecallDraft
+from specbeam.text_draft import TextDraft
 
 WORDS = ["<unk>", "</s>", "hello", "world", "and", "more", "words", "here"]
 
@@ -103,10 +104,24 @@ def test_a_draft_may_be_a_folder_a_loaded_model_or_an_object(tmp_path, target):
         load_pair(target, draft=3, device="cpu")
 
 
-def test_vocabularies_that_differ_are_refused_with_examples(tmp_path, target):
-    other = save_llama(tmp_path / "other", words=["<unk>", "</s>", "world", "hello", *WORDS[4:]])
-    with pytest.raises(ValueError, match=r"2 of 8 ids .* 2: 'hello' / 'world'.*draft=\"auto\""):
+def test_a_draft_with_other_ids_drafts_through_the_text_and_says_how_much_is_shared(tmp_path, target):
+    other = save_llama(tmp_path / "other", words=["<unk>", "</s>", "world", "hello", *WORDS[4:-2], "new", "ones"])
+    with pytest.warns(UserWarning, match=r"67% of the target's tokens are tokens of the draft too"):
+        pair = load_pair(target, draft=other, device="cpu")
+    assert isinstance(pair.draft, TextDraft) and pair.draft.overlap == pytest.approx(4 / 6)
+    assert pair.draft.spelling.in_draft(2) == (3,)
+
+
+def test_a_draft_with_hardly_a_token_in_common_is_refused(tmp_path, target):
+    other = save_llama(tmp_path / "other", words=["<unk>", "</s>", "bonjour", "monde"])
+    with pytest.raises(ValueError, match=r"0 tokens in common, 0.0% of the target's.*draft=\"auto\""):
         load_pair(target, draft=other, device="cpu")
+
+
+def test_differing_vocabularies_are_told_with_examples():
+    other = make_tokenizer(["<unk>", "</s>", "world", "hello", *WORDS[4:]])
+    with pytest.raises(ValueError, match=r"2 of 8 ids .* 2: 'hello' / 'world'.*draft=\"auto\""):
+        check_vocabulary(make_tokenizer(), other)
 
 
 def test_added_tokens_of_one_side_alone_do_not_matter():
@@ -114,10 +129,13 @@ def test_added_tokens_of_one_side_alone_do_not_matter():
     check_vocabulary(make_tokenizer(), make_tokenizer([*WORDS, "<extra>"]))
 
 
-def test_a_draft_that_cannot_read_all_of_the_targets_tokens_is_refused(tmp_path, target):
+def test_a_draft_that_cannot_read_all_of_the_targets_tokens_drafts_through_text_or_is_refused(tmp_path, target):
     small = save_llama(tmp_path / "short", words=WORDS[:6])
+    with pytest.warns(UserWarning, match=r"67% of the target's tokens"):
+        assert load_pair(target, draft=small, device="cpu").draft.spelling.in_draft(7) == ()
+    model = LlamaForCausalLM.from_pretrained(small)
     with pytest.raises(ValueError, match=r"knows 6 tokens and the target 8: it cannot read 'words', 'here'"):
-        load_pair(target, draft=small, device="cpu")
+        load_pair(target, draft=model, device="cpu")
 
 
 def test_a_draft_larger_than_its_target_warns(tmp_path, target):
