@@ -4,6 +4,7 @@ PARAMS ?= cpu
 NB ?=
 ARGS ?=
 PYTEST_ARGS ?=
+FUZZ_S ?= 600
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +16,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -qq
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup model lab run-notebooks run reports demo bench test test-all lint format typecheck strip lock clean
+.PHONY: help setup model lab run-notebooks run reports demo bench test test-all fuzz lint format typecheck strip lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +62,9 @@ test: $(READY)  ## Run the tests, without those marked slow (PYTEST_ARGS="-k nam
 
 test-all: $(READY)  ## Run all tests, every notebook included
 	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+
+fuzz: $(READY)  ## Decode random cases for FUZZ_S seconds (600), beside transformers' own generate
+	$(BIN)/python tests/fuzz.py --seconds $(FUZZ_S) $(ARGS)
 
 lint: $(READY)  ## Check style, and that notebooks hold no outputs
 	$(BIN)/ruff check .
