@@ -9,6 +9,7 @@ that transformers itself shows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What `agreement` found. `noise` is the largest change of a score (nats) that padding the prompt made."""
+    """What `agreement` found.
+
+    `noise` (nats) is the largest change of a score that padding the prompt made, or the distance of two neighbouring
+    numbers of the model's dtype at its largest logit, if that is more: a logit is not known any better.
+    """
 
     prompts: int
     equal: int  # prompts with transformers' tokens
@@ -145,22 +150,30 @@ def _parting(one: _Steps, two: _Steps) -> tuple[int, list[int], list[int]]:
 
 
 @torch.inference_mode()
-def _log_probs(target: Any, ids: Tensor, tokens: Sequence[int], padding: int = 0) -> Tensor:
-    """The target's log-probabilities of `tokens` after a prompt, all in one pass, in nats; shape (tokens,)."""
+def _logits(target: Any, ids: Tensor, tokens: Sequence[int], padding: int = 0) -> Tensor:
+    """The target's logits at each of `tokens` after a prompt, all in one pass; shape (tokens, vocabulary)."""
     text = torch.tensor([list(tokens)], device=ids.device)
     padded, mask = _padded(torch.cat([ids, text], 1), padding)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     options = {"position_ids": positions} if padding else {}
     logits = target(input_ids=padded, attention_mask=mask, use_cache=False, **options).logits[0]
-    rows = logits[-len(tokens) - 1 : -1].float().log_softmax(-1)
-    return rows.gather(1, text[0, :, None])[:, 0]
+    return logits[-len(tokens) - 1 : -1]
+
+
+def _log_probs(logits: Tensor, tokens: Sequence[int]) -> Tensor:
+    """Of `tokens`, in nats; shape (tokens,)."""
+    text = torch.tensor(list(tokens), device=logits.device)
+    return logits.float().log_softmax(-1).gather(1, text[:, None])[:, 0]
 
 
 def _score(target: Any, ids: Tensor, tokens: Sequence[int]) -> float:
-    return float(_log_probs(target, ids, tokens).sum()) if tokens else 0.0
+    return float(_log_probs(_logits(target, ids, tokens), tokens).sum()) if tokens else 0.0
 
 
 def _noise(target: Any, ids: Tensor, tokens: Sequence[int], of_sums: bool) -> float:
     """How much padding changes the log-probability of a token of a text, or the sum over its beginning, at most."""
-    change = (_log_probs(target, ids, tokens) - _log_probs(target, ids, tokens, PADDING)).double()
-    return float((change.cumsum(0) if of_sums else change).abs().max())
+    logits = _logits(target, ids, tokens)
+    change = _log_probs(logits, tokens) - _log_probs(_logits(target, ids, tokens, PADDING), tokens)
+    change = (change.double().cumsum(0) if of_sums else change.double()).abs().max()
+    _, exponent = math.frexp(float(logits.abs().max()))
+    return max(float(change), torch.finfo(logits.dtype).eps * 2.0 ** (exponent - 1))
