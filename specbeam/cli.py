@@ -1,6 +1,5 @@
 """The `specbeam` command: decode a prompt, compare the four methods, run notebooks, render reports."""
 
-import itertools
 from typing import Annotated
 
 import typer
@@ -9,8 +8,6 @@ from rich.console import Console
 from rich.table import Table
 
 from specbeam.cli_common import (
-    BASELINES,
-    METHOD_NAMES,
     AsJson,
     Device,
     DeviceMap,
@@ -43,6 +40,7 @@ from specbeam.cli_distill import distill
 from specbeam.cli_records import records
 from specbeam.cli_runs import reports, run
 from specbeam.cli_sweep import sweep
+from specbeam.methods import BASELINES, METHOD_NAMES, in_common
 
 app = typer.Typer(
     name="specbeam",
@@ -163,8 +161,7 @@ def compare(
 def _equality(tokens: list[int], plain_tokens: list[int], plain: str) -> str:
     if tokens == plain_tokens:
         return f"= {plain} ✓"
-    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(tokens, plain_tokens, strict=False))
-    return f"≠ {plain} at {len(list(same))}"
+    return f"≠ {plain} at {in_common(tokens, plain_tokens)}"
 
 
 app.command()(reported(run))

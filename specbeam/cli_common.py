@@ -13,9 +13,6 @@ from typing import Annotated, Any
 
 import typer
 
-METHOD_NAMES = ("greedy", "beam", "speculative", "speculative_beam")
-BASELINES = {"speculative": "greedy", "speculative_beam": "beam"}  # what each has to equal, token for token
-
 Prompt = Annotated[str, typer.Argument(help='The prompt; "-" reads it from standard input.')]
 NumBeams = Annotated[int, typer.Option(help="Beams of the beam methods.")]
 MaxNewTokens = Annotated[int, typer.Option(help="Tokens to generate at most.")]

@@ -6,17 +6,17 @@ Plain data in, HTML out; knows no Gradio. `STYLE` is the page's style sheet, on 
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from .cli_common import BASELINES, as_dict, finite
+from .cli_common import as_dict, finite
 from .decoders import Decoded
 from .demo_jobs import Standing
 from .demo_settings import METHODS, Settings
 from .drawing import attribute, counted, text
 from .live import Snapshot
+from .methods import BASELINES, in_common
 from .models import Pair
 from .record_models import describe
 from .token_text import token_texts
@@ -162,7 +162,7 @@ def equality(one: Decoded, plain: Decoded, name: str) -> str:
     a, b = one.sequences[0], plain.sequences[0]
     if a == b:
         return f"✓ the same {counted(len(a), 'token')} as {name}"
-    same = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))))
+    same = in_common(a, b)
     if same == min(len(a), len(b)):
         return f"the same {counted(same, 'token')} as {name} as far as both came"
     return f"≠ {name} from token {same + 1} on"

@@ -9,15 +9,13 @@ does when an assistant has a tokenizer of its own (`skip_special_tokens`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .token_text import BYTES
+from .token_text import BYTE_PIECE, BYTES
 
 LEAST_OVERLAP = 0.05  # of the target's tokens; with fewer in common hardly a word is one token on both sides
 _ROLES = ("bos_token_id", "eos_token_id", "pad_token_id")
-_BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class Spelling:
@@ -133,11 +131,11 @@ def token_bytes(tokenizer: Any) -> tuple[dict[int, bytes], dict[int, str]]:
             texts[token] = added[token].encode()
         elif by_byte and all(letter in BYTES for letter in piece):
             texts[token] = bytes(BYTES[letter] for letter in piece)
-        elif byte := _BYTE_PIECE.fullmatch(piece):
+        elif byte := BYTE_PIECE.fullmatch(piece):
             texts[token] = bytes([int(byte[1], 16)])
         else:
             texts[token] = (piece.replace("▁", " ") if spaced else piece).encode("utf-8", "surrogatepass")
-    stand_ins = {token for piece, token in vocabulary.items() if _BYTE_PIECE.fullmatch(piece)}
+    stand_ins = {token for piece, token in vocabulary.items() if BYTE_PIECE.fullmatch(piece)}
     ordered = sorted(texts, key=lambda token: (token in stand_ins, token))
     return {token: texts[token] for token in ordered if texts[token]}, marks
 

@@ -1,6 +1,6 @@
 """A decode in a terminal: tokens coloured by verdict, while they come and at the end.
 
-Where colour is not wanted (NO_COLOR) Rich leaves it out and keeps bold and underlined; where the output is no
+Where colour is not wanted (NO_COLOR) Rich leaves it out, and what was corrected stays bold; where the output is no
 terminal nobody looks on, and the text comes as it is.
 """
 
@@ -17,13 +17,12 @@ from torch import Tensor
 from .cli_common import heading, summary
 from .live import LiveDecode
 from .models import Pair
-from .palette import ACCEPTED, CORRECTED, UNDRAFTED
+from .palette import ACCEPTED, CORRECTED, STATES, UNDRAFTED
 from .stats import Trace
-from .token_text import completed, token_texts
+from .token_text import completed, lone, token_texts
 from .verdicts import History
 
 STYLES = {ACCEPTED: "green", CORRECTED: "bold bright_blue", UNDRAFTED: ""}
-_LABELS = {ACCEPTED: "drafted and accepted", CORRECTED: "corrected by the target", UNDRAFTED: "never drafted"}
 
 
 def coloured(trace: Trace, texts: Mapping[int, str], result: int = 0, skipped: frozenset[int] = frozenset()) -> Text:
@@ -34,21 +33,16 @@ def coloured(trace: Trace, texts: Mapping[int, str], result: int = 0, skipped: f
     found = Text()
     for node, words in zip(path, completed([history.text(n) for n in path]), strict=True):
         # a terminal would obey an escape sequence that a model wrote
-        safe = "".join(c if c.isprintable() or c in "\n\t" else "" if _lone(c) else "�" for c in words)
+        safe = "".join(c if c.isprintable() or c in "\n\t" else "" if lone(c) else "�" for c in words)
         found.append(safe, STYLES.get(moment.states[node], ""))
     return found
-
-
-def _lone(character: str) -> bool:
-    """Whether it is a byte of a character that comes with a later token."""
-    return "\ud800" <= character <= "\udfff"
 
 
 def legend() -> Text:
     """What the styles mean, on a line."""
     found = Text()
     for state, style in STYLES.items():
-        found.append(("" if not found else "  ") + _LABELS[state], style or "default")
+        found.append(("" if not found else "  ") + STATES[state].label, style or "default")
     return found
 
 

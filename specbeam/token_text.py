@@ -13,7 +13,7 @@ from typing import Any
 
 from .stats import Trace
 
-_BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _SIGNS = {" ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥", "\u00a0": "⍽", "\x7f": "␡"}
 
 
@@ -67,7 +67,7 @@ def joined(texts: Sequence[str]) -> str:
     text = "".join(texts)
     if not any("\udc80" <= c <= "\udcff" for c in text):
         return text
-    safe = "".join(c if not _lone(c) or "\udc80" <= c <= "\udcff" else "\ufffd" for c in text)
+    safe = "".join(c if not lone(c) or "\udc80" <= c <= "\udcff" else "\ufffd" for c in text)
     return safe.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 
 
@@ -76,10 +76,10 @@ def completed(texts: Sequence[str]) -> list[str]:
     found = list(texts)
     start = None
     for place, text in enumerate(texts):
-        pieces = any(map(_lone, text))
+        pieces = any(map(lone, text))
         if start is not None and pieces:
             whole = joined(texts[start : place + 1])
-            if not any(map(_lone, whole)):
+            if not any(map(lone, whole)):
                 found[place], start = whole, None
                 continue
         start = (place if start is None else start) if pieces else None
@@ -105,7 +105,7 @@ def _text(tokenizer: Any, token: int) -> str:
     piece = convert(token) if convert is not None else None
     if not isinstance(piece, str):
         return text
-    if found := _BYTE_PIECE.fullmatch(piece):
+    if found := BYTE_PIECE.fullmatch(piece):
         return joined([bytes([int(found[1], 16)]).decode("utf-8", "surrogateescape")])
     if "\ufffd" in text and "\ufffd" not in piece and all(c in BYTES for c in piece):
         return bytes(BYTES[c] for c in piece).decode("utf-8", "surrogateescape")
@@ -127,14 +127,9 @@ def _unheld(values: Sequence[int]) -> str:
     return bytes(values).decode("utf-8", "surrogateescape")
 
 
-def _lone(character: str) -> bool:
+def lone(character: str) -> bool:
+    """Whether it is half a character, or a byte of one: no text of its own."""
     return "\ud800" <= character <= "\udfff"
-
-
-def _width(character: str) -> int:
-    if unicodedata.combining(character) or character in "\u200d\ufe0e\ufe0f":
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
 
 
 def _sign(character: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from .decoders import METHODS, Decoded
 from .drawing import text
+from .methods import BASELINES, in_common
 
 NAMES = {
     "greedy": "greedy decoding",
@@ -15,8 +16,7 @@ NAMES = {
     "speculative": "speculative decoding",
     "speculative_beam": "speculative beam search",
 }
-PARTNERS = {"greedy": "speculative", "speculative": "greedy", "beam": "speculative_beam", "speculative_beam": "beam"}
-PLAIN = {"speculative": "greedy", "speculative_beam": "beam"}  # what each must equal, token for token
+PARTNERS = BASELINES | {plain: method for method, plain in BASELINES.items()}  # the same search, the other source
 HEADER = ("method", "search steps", "target passes", "steps a pass", "tokens a second", "speed", "same tokens")
 
 
@@ -61,14 +61,13 @@ class Trial:
 
 def sameness(method: str, results: Mapping[str, Decoded], stopped: Collection[str] = ()) -> str:
     """Whether a speculative method returned the tokens of its plain search, in words; "" where nothing can be said."""
-    plain = PLAIN.get(method)
+    plain = BASELINES.get(method)
     if plain is None or method in stopped or plain in stopped or not {method, plain} <= results.keys():
         return ""
     ours, theirs = (results[name].sequences[0] for name in (method, plain))
     if ours == theirs:
         return f"yes, as {plain}"
-    place = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
-    return f"no, {plain} differs from token {place + 1} on"
+    return f"no, {plain} differs from token {in_common(ours, theirs) + 1} on"
 
 
 def rows(results: Mapping[str, Decoded], stopped: Collection[str] = (), running: str | None = None) -> list[list[str]]:
@@ -93,7 +92,7 @@ def _row(name: str, results: Mapping[str, Decoded], stopped: Collection[str], ru
     if name not in results:
         return [name, "running …" if name == running else "–", *["–"] * (len(HEADER) - 2)]
     stats = results[name].stats
-    plain = PLAIN.get(name)
+    plain = BASELINES.get(name)
     speed = "1" if plain is None else ""
     if plain is not None and plain in results and not {name, plain} & set(stopped):
         speed = f"× {_seconds(results[plain]) / max(_seconds(results[name]), 1e-9):.2f}"

@@ -10,7 +10,8 @@ from transformers import BatchEncoding
 from typer.testing import CliRunner
 
 import specbeam
-from specbeam.cli import METHOD_NAMES, app
+from specbeam.cli import app
+from specbeam.methods import METHOD_NAMES
 
 runner = CliRunner()
 
