@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 from .books import Books
 from .drafts import Draft, NoDraft
-from .memory import ran_out
+from .memory import alone, ran_out
+from .ranks import sharing
 from .sequences import scorer_for
 from .stats import Progress, Stats, Trace
 from .tree import ROOT, TokenTree, Verdict
@@ -35,6 +36,7 @@ class Autoregressive:
 
     def __init__(self, target: PreTrainedModel, trace: bool = False):
         self.scorer = scorer_for(target, tuple(getattr(self.draft, "state_layers", ())))
+        self.ranks = sharing(target)
         self.books = Books(self.scorer, trace)
         self.most_drafted = sys.maxsize  # nodes a pass and prompt: fewer once memory did not suffice for more
 
@@ -126,7 +128,7 @@ class Autoregressive:
     def _forward(
         self, running: list[list[int]], missing: list[list[int]], drafted: list[list[int]], began: float
     ) -> None:
-        """One pass; where memory does not suffice, `drafted` is cut short until it does."""
+        """One pass; where memory does not suffice, `drafted` is cut short until it does (on ranks it is an error)."""
         self.draft.compact(running)
         drawn = time.perf_counter()
         self.scorer.compact(running)
@@ -149,6 +151,8 @@ class Autoregressive:
             most, tokens = max(map(len, drafted)), sum(map(len, nodes))
             if not ran_out(error):
                 raise
+            if self.ranks is not None:
+                raise alone(error, self.ranks.own, tokens) from error
             if not most:
                 raise type(error)(
                     f"memory did not suffice for a pass over {tokens} tokens, none of them drafted. Shorten the "

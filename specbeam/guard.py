@@ -7,6 +7,10 @@ raises ends the draft, not the decode, and what it proposes is looked at before 
   draft model's embedding is often padded. Of a token that is proposed twice the higher log-probability counts.
 * Ids that are no whole numbers, log-probabilities that are NaN or +inf, and answers that do not fit what was asked are
   faults, like an exception.
+
+Where several processes share the target every one asks its own draft, but all go on with what rank 0 proposes, and a
+draft that fails on one rank is left out on all. A draft that is itself spread over them cannot be helped that way:
+where it fails on one rank, the others wait for it inside.
 """
 
 from __future__ import annotations
@@ -19,29 +23,32 @@ from typing import Any
 from torch import Tensor
 
 from .drafts import Draft, Proposal, UnionDraft
+from .ranks import Ranks
 from .tree import TokenTree
 
 
-def guarded(draft: Any, vocabulary: int) -> Draft:
+def guarded(draft: Any, vocabulary: int, ranks: Ranks | None = None) -> Draft:
     """`draft` behind a guard, in a union each of its parts behind one of its own.
 
     Any object with `expand` or `propose` is a draft here; hooks of `Draft` that it lacks do nothing.
 
     Args:
         vocabulary: how many ids the target knows; others are dropped.
+        ranks: the processes that share the target and have to propose alike.
     """
     if type(draft) is UnionDraft:
-        return UnionDraft([guarded(one, vocabulary) for one in draft.drafts])
-    return Guard(draft, vocabulary)
+        return UnionDraft([guarded(one, vocabulary, ranks) for one in draft.drafts])
+    return Guard(draft, vocabulary, ranks)
 
 
 class Guard(Draft):
     """A draft for one decode that answers as `draft` does until that fails, and then proposes nothing."""
 
-    def __init__(self, draft: Any, vocabulary: int):
-        self.draft, self.vocabulary = draft, vocabulary
+    def __init__(self, draft: Any, vocabulary: int, ranks: Ranks | None = None):
+        self.draft, self.vocabulary, self.ranks = draft, vocabulary, ranks
         self.state_layers = tuple(getattr(draft, "state_layers", ()))
         self.failed = False
+        self.silent = False  # whether all ranks know that it failed
 
     @property
     def passes(self) -> int:  # type: ignore[override]
@@ -63,16 +70,31 @@ class Guard(Draft):
         self._call("compact", running)
 
     def expand(self, trees: list[TokenTree], nodes: list[list[int]]) -> list[list[list[Proposal]]]:
+        answers = None if self.silent else self._asked(trees, nodes)
+        return [[[] for _ in asked] for asked in nodes] if answers is None else answers
+
+    def _asked(self, trees: list[TokenTree], nodes: list[list[int]]) -> list[list[list[Proposal]]] | None:
+        """What the draft answers, the same on all ranks; None once it has failed on any of them."""
+        answers = None
         if not self.failed:
             try:
                 if hasattr(self.draft, "expand"):
                     answers = self.draft.expand(trees, nodes)
                 else:
                     answers = [[self.draft.propose(t, n) for n in asked] for t, asked in zip(trees, nodes, strict=True)]
-                return self._checked(answers, nodes)
+                answers = self._checked(answers, nodes)
             except Exception as error:
+                answers = None
                 self._report("expand", error)
-        return [[[] for _ in asked] for asked in nodes]
+        if self.ranks is None:
+            self.silent = self.failed
+            return answers
+        failures, answers = self.ranks.agree(self.failed, answers)
+        self.silent = bool(failures)
+        if self.silent and not self.failed:
+            self.failed = True
+            self._warn(f"on rank {', '.join(map(str, failures))}, which says why")
+        return answers
 
     def _call(self, hook: str, *arguments: Any) -> None:
         method = getattr(self.draft, hook, None)
@@ -87,9 +109,12 @@ class Guard(Draft):
         self.failed = True
         first = next(iter(str(error).splitlines()), "")
         what = f"{type(error).__name__}: {first}" if first else type(error).__name__
+        self._warn(f"in {hook} ({what})")
+
+    def _warn(self, where: str) -> None:
         warnings.warn(
-            f"the draft {type(self.draft).__name__} failed in {hook} ({what}); decoding goes on without it, and the "
-            "result is the same.",
+            f"the draft {type(self.draft).__name__} failed {where}; decoding goes on without it, and the result is the "
+            "same.",
             stacklevel=2,
         )
 

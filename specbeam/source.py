@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 
-import torch.distributed as dist
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -44,18 +43,18 @@ class Speculative(Autoregressive):
             raise ValueError(f"num_assistant_tokens must not be negative, got {num_assistant_tokens}.")
         self._count = num_assistant_tokens or 0
         chosen = num_assistant_tokens is None
-        self._agreed = chosen and several_ranks()
-        self._costs = cost_curve(target) if chosen and not self._agreed else None
         self._shares: list[float] = []  # of the foretold seconds that a pass took
         self._budget: Budget | None = None
         self.draft = NoDraft() if num_assistant_tokens == 0 else draft
         super().__init__(target, trace)
+        self._agreed = chosen and self.ranks is not None
+        self._costs = cost_curve(target) if chosen and not self._agreed else None
 
     def _start_draft(self, input_ids: Tensor, attention_mask: Tensor) -> None:
         self._budget = Budget(self._costs, self.num_beams) if self._costs else None
         if self._agreed:  # every rank has to make the same pass, and each has a clock of its own
             self._count = 4 + 4 * self.num_beams
-        self.draft = guarded(self.draft, self.vocabulary)
+        self.draft = guarded(self.draft, self.vocabulary, self.ranks)
         self._draft_passes = self.draft.passes
         self.draft.start(self.trees, input_ids, attention_mask)
         if self.scorer.states is not None:
@@ -133,8 +132,3 @@ class Speculative(Autoregressive):
         self.stats.draft_passes = self.draft.passes - self._draft_passes
         doubt(self.scorer.model, self._shares)
         return super().finish()
-
-
-def several_ranks() -> bool:
-    """Whether processes share the target (tensor parallelism under torchrun)."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
