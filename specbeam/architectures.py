@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from transformers import PreTrainedModel
 
@@ -30,6 +31,9 @@ AFTER_HEAD = {
     "output_logit_soft_cap": "cap",  # xLSTM
 }
 AFTER_HEAD_OF = {"hyperclovax": {"logits_scaling": "times"}}  # the same name, another meaning
+
+
+_found: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # why a model cannot take a tree, where trying it told
 
 
 def text_config(model: PreTrainedModel) -> Any:
@@ -70,6 +74,8 @@ def bound(model: PreTrainedModel) -> str | None:
 
     Such a model can still be decoded, by sequences (`sequences.py`).
     """
+    if model in _found:
+        return _found[model]
     if text_config(model).model_type in BOUND_TO_SLOTS:
         return BOUND_TO_SLOTS[text_config(model).model_type]
     others = sorted(set(layer_kinds(model)) - MASKED)
@@ -80,6 +86,11 @@ def bound(model: PreTrainedModel) -> str | None:
     if not takes(model, "past_key_values"):
         return "it keeps no cache of keys and values"
     return None
+
+
+def found_bound(model: PreTrainedModel, reason: str) -> None:
+    """From now on `bound(model)` is `reason`; what a probe found out (`probe.py`)."""
+    _found[model] = reason
 
 
 def refuse_unservable(model: PreTrainedModel) -> None:

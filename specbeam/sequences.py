@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from .architectures import bound, refuse_unservable
+from .architectures import refuse_unservable
+from .probe import probed
 from .scorer import TreeScorer
 from .tree import ROOT, TokenTree
 
@@ -27,9 +28,12 @@ _warned: set[str] = set()
 def scorer_for(model: PreTrainedModel, state_layers: tuple[int, ...] = ()) -> TreeScorer:
     """A `TreeScorer`, or a `SequenceScorer` for a model that cannot take a tree; warns of that once a model class.
 
+    A model of a family that is not known is tried on a tiny tree first (`probe.py`).
+
     Raises ValueError for models that cannot be decoded at all (encoder-decoder, flash attention).
     """
-    reason = bound(model)
+    refuse_unservable(model)
+    reason = probed(model)
     if reason is None:
         return TreeScorer(model, state_layers)
     name = type(model).__name__

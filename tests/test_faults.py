@@ -77,11 +77,11 @@ def test_a_pass_without_memory_is_repeated_with_half_the_drafted_nodes(error: Ba
 
 
 def test_sampling_by_rejection_goes_on_with_shorter_chains() -> None:
-    model = cramped(ERRORS[0], room=3)
+    model = cramped(ERRORS[0], room=6)
     pair = fake_pair(model, sb.ModelDraft(hash_lm(24, 3)))
     prompt = {"input_ids": torch.tensor([[3, 1, 4]])}
-    with pytest.warns(UserWarning, match="at most 2 are drafted"):
-        decoded = decode(pair, prompt, 1, num_assistant_tokens=5, do_sample=True, max_new_tokens=20)
+    with pytest.warns(UserWarning, match="at most 4 are drafted"):
+        decoded = decode(pair, prompt, 1, num_assistant_tokens=9, do_sample=True, max_new_tokens=20)
     assert model.refused == 1 and len(decoded.sequences[0]) == 20
 
 
@@ -139,7 +139,6 @@ class Short(TorchDispatchMode):
         return answer
 
 
-@pytest.mark.xfail(strict=True, reason="SlotLayer.keep and select make a copy first, and have no other way yet")
 @pytest.mark.parametrize(("inputs", "beams"), [(ONE, 3), (ONE, 1), (PROMPTS, 3), (PROMPTS, 1)])
 def test_tidying_the_cache_goes_on_where_memory_for_a_copy_does_not_suffice(
     inputs: Any, beams: int, monkeypatch: pytest.MonkeyPatch
