@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .architectures import bound, windows
+from .cuda_graphs import record_passes
 from .decoders import Decoded, speculative, speculative_beam
 from .drafts import Draft, Proposal
 from .families import EOS, VOCABULARY, Family, tiny_model
@@ -86,16 +87,24 @@ class Row:
         return asdict(self)
 
 
-def run_family(family: Family, cases: Iterable[Case] = FEW, attentions: Sequence[str] = ATTENTIONS) -> list[Row]:
+def run_family(
+    family: Family,
+    cases: Iterable[Case] = FEW,
+    attentions: Sequence[str] = ATTENTIONS,
+    device: str = "cpu",
+    cuda_graphs: bool = False,
+) -> list[Row]:
     """Run the cases on a tiny model of the family with each attention implementation that transformers has for it."""
     rows = []
     for attention in attentions:
         try:
-            model = tiny_model(family, attention)
+            model = tiny_model(family, attention).to(device)
         except ValueError as error:
             if "does not support an attention implementation" not in str(error):
                 raise
             continue
+        if cuda_graphs:
+            record_passes(model)
         reason = bound(model)
         row = Row(
             family.name,
@@ -133,7 +142,7 @@ def prompts(case: Case) -> dict[str, Tensor]:
 
 def run_case(model: Any, case: Case) -> tuple[str | None, set[int]]:
     """What differs from transformers' `generate` (None: nothing), and the tokens that occurred."""
-    inputs = prompts(case)
+    inputs = {name: tensor.to(model.device) for name, tensor in prompts(case).items()}
     options: dict[str, Any] = {"max_new_tokens": NEW_TOKENS, "num_assistant_tokens": 12, "trace": True}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*cannot verify a token tree")  # the row says so

@@ -99,7 +99,8 @@ class Autoregressive:
         )
 
     def finish(self) -> Stats:
-        """Close the books on this decode."""
+        """Close the books on this decode. Nothing is asked any more."""
+        self.scorer.close()
         return self.books.close()
 
     def traces(self) -> list[Trace]:

@@ -22,8 +22,9 @@ import torch
 from transformers import PreTrainedModel
 
 from .architectures import bound
+from .cuda_graphs import records_passes
 from .embedded import cache_folder
-from .scorer import TreeScorer
+from .sequences import scorer_for
 from .tree import ROOT, TokenTree
 
 NODES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -113,7 +114,7 @@ def measure_costs(model: PreTrainedModel, nodes: tuple[int, ...] = NODES, repeat
     """
     ids = torch.arange(CONTEXT, device=model.device)[None] % model.config.get_text_config().vocab_size
     taken: dict[int, list[float]] = {size: [] for size in nodes}
-    scorer, tree = TreeScorer(model), TokenTree(ids[0].tolist())
+    scorer, tree = scorer_for(model), TokenTree(ids[0].tolist())
     scorer.start([tree], ids, torch.ones_like(ids))
     sums: list[float] = []
     for repeat in range(max(repeats, MOST_REPEATS) + 1):
@@ -135,12 +136,18 @@ def measure_costs(model: PreTrainedModel, nodes: tuple[int, ...] = NODES, repeat
 
 
 def _key(model: PreTrainedModel) -> str:
-    packed = any(type(module).__name__ == "PackedLinear" for module in model.modules())
-    names = (model.config.to_json_string(), model.dtype, model.device, packed, torch.get_num_threads())
+    layers = sorted({_layer(module) for module in model.modules()})  # packed and quantized ones have their own kernels
+    names = (model.config.to_json_string(), model.dtype, model.device, layers, torch.get_num_threads())
     if model.device.type == "cuda":
-        names += (torch.cuda.get_device_name(model.device),)
+        names += (torch.cuda.get_device_name(model.device), records_passes(model))
     machine = (platform.machine(), platform.processor(), os.cpu_count(), torch.__version__)
     return hashlib.sha256(repr((names, machine)).encode()).hexdigest()[:16]
+
+
+def _layer(module: torch.nn.Module) -> str:
+    weight = getattr(module, "weight", None)
+    kind = f"{type(weight.data).__name__} {weight.dtype}" if isinstance(weight, torch.Tensor) else ""
+    return f"{type(module).__name__} {kind}"
 
 
 def _read(path: Path) -> CostCurve | None:

@@ -19,6 +19,7 @@ from .drafts import Draft, Proposal
 from .feature_model import FeatureModel
 from .scorer import TreeScorer
 from .tree import ROOT, TokenTree
+from .tree_mask import additive, causal
 
 Reading = tuple[Tensor, list[Proposal]]  # the model's output at a node, and the likeliest tokens after it
 
@@ -142,12 +143,10 @@ class _FeatureScorer(TreeScorer):
         return self.score(nodes)
 
     def _prompt_mask(self, attention_mask: Tensor) -> Tensor:
-        return self._mask(self._causal(), self._positions[:, self._begin :])
+        return self._mask(causal(self._prompt_seen, self._begin, self._positions.shape[1]), self._positions)
 
     def _mask(self, seen: np.ndarray, positions: np.ndarray) -> Tensor:
-        allowed = torch.from_numpy(seen)[:, None].to(self._before.device)
-        lowest = torch.finfo(self._before.dtype).min
-        return self._before.new_zeros(allowed.shape).masked_fill_(~allowed, lowest)
+        return additive(torch.from_numpy(seen)[:, None].to(self._before.device), self._before.dtype)
 
     def _forward(self, input_ids: Tensor, mask: Any, positions: np.ndarray, **options: Any) -> Tensor:
         """The model's outputs, shape (batch, rows, hidden size), in place of a causal LM's logits."""
@@ -158,5 +157,5 @@ class _FeatureScorer(TreeScorer):
         query, key, value = model.project(inputs, places)
         key, value = self._cache.update(key, value, 0)
         attended, _ = grouped_attention(None, query, key, value, mask)
-        self._count(input_ids)
+        self._count(input_ids.numel())
         return model.finish(inputs, attended.transpose(1, 2))

@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from specbeam.checkpoints import check_rows, load_model, load_tokenizer, unreadable, warn_if_larger
+from specbeam.cuda_graphs import record_passes
 from specbeam.drafts import Draft, NoDraft, UnionDraft
 from specbeam.embedded import NAME, embedded_folder
 from specbeam.feature_draft import FeatureDraft
@@ -59,6 +60,9 @@ def load_pair(
     revision: str | None = None,
     draft_revision: str | None = None,
     packed: bool | str = "auto",
+    quantization_config: Any = None,
+    compile: bool | dict[str, Any] = False,
+    cuda_graphs: bool = False,
 ) -> Pair:
     """Load a target model, its tokenizer and a draft.
 
@@ -76,11 +80,22 @@ def load_pair(
     revision, draft_revision: branch, tag or commit on the hub.
     packed: whether the linear layers are packed for a few rows at a time (`specbeam.packing`): True, False or
         "auto", which packs where it is possible.
+    quantization_config: how transformers quantizes the target (`BitsAndBytesConfig`, `TorchAoConfig`, …, or a dict); a
+        checkpoint that is quantized needs none. Tokens are those of `generate` where a layer answers each token by
+        itself. bitsandbytes' 8 bits pick outliers for a whole pass, unless `llm_int8_threshold=0.0` is given.
+    compile: whether `torch.compile` makes the target's passes, or its options; True is {"dynamic": True}, one
+        compilation for trees of all sizes. It takes a minute or more at the first passes, and packed weights cannot be
+        compiled: on a CPU packing is faster, and is there at once.
+    cuda_graphs: whether the target's passes are recorded and replayed on its GPU (`specbeam.cuda_graphs`).
 
     Raises ValueError, with the remedy in its text, for a model that cannot be found, read or served, for an
     unknown dtype or device, and for a draft model that has hardly a token in common with the target. Warns if the
     draft has more parameters than the target, or a vocabulary of its own, and how much of the target's that covers.
     """
+    if compile is not False:
+        if packed is True:
+            raise ValueError("packed weights cannot be compiled: give compile or packed=True")
+        packed = False
     torch_dtype = _dtype(dtype)
     place = _placement(device, device_map, tp_plan)
     if packed not in (True, False, "auto"):
@@ -93,7 +108,7 @@ def load_pair(
         name, target_revision = NAME, source.name.rpartition("-")[2]
     else:
         source, name, target_revision = target, str(target), None
-    model = load_model(source, "target", torch_dtype, place, revision)
+    model = load_model(source, "target", torch_dtype, place, revision, quantization_config)
     tokenizer = load_tokenizer(source, "target", revision)
     revisions: dict[str, str | None] = {"target": target_revision or getattr(model.config, "_commit_hash", None)}
 
@@ -124,6 +139,10 @@ def load_pair(
             "folder, "
             "a loaded model, or an object with an `expand` method"
         )
+    if compile is not False:
+        model.compile(**({"dynamic": True} if compile is True else compile))
+    if cuda_graphs:
+        record_passes(model)
     return Pair(_pack(model, packed), drafter, tokenizer, f"{name} + {draft_name}", revisions)
 
 

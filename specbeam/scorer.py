@@ -20,10 +20,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from .architectures import bound, has_alibi, layer_kinds, refuse_unservable, takes, windows
+from .architectures import bound, has_alibi, refuse_unservable, takes, windows
 from .attention import alibi_by_position, grouped
-from .slots import GROWTH, SlotLayer
+from .slots import GROWTH, slot_cache, slot_layers
 from .tree import ROOT, TokenTree
+from .tree_mask import additive, allowed, by_kind, causal
 
 _FEW = 32  # slots too few to be worth tidying
 CHUNK = 2048  # tokens of a prompt that are read at once: what lies between layers, and masks, grow with it
@@ -68,7 +69,7 @@ class TreeScorer:
         batch, self._prompt = input_ids.shape
         self.trees = trees
         self.rows = list(range(batch))  # the prompts that are still read, in the order of the cache's rows
-        self._cache = Cache(layer_class_to_replicate=SlotLayer)
+        self._cache = self._new_cache(batch)
         self._prompt_seen = attention_mask.bool().cpu().numpy()
         self._lengths = self._prompt_seen.sum(1)
         self._positions = np.maximum(self._prompt_seen.cumsum(1) - 1, 0)  # of every slot, tree slots to follow
@@ -116,10 +117,9 @@ class TreeScorer:
         in_tree = self._seen[:, self._used - width : self._used, : self._used]
         in_prompt = np.broadcast_to(self._prompt_seen[:, None], (batch, width, self._prompt))
         self._positions = np.concatenate([self._positions, positions], axis=1)
-        mask = self._mask(np.concatenate([in_prompt, in_tree], axis=2), positions)
-        logits = self._forward(torch.from_numpy(tokens), mask, positions)
+        logits = self._pass(tokens, np.concatenate([in_prompt, in_tree], axis=2), positions)
         if batch == 1:
-            return logits[0]
+            return logits[0, :width]
         return torch.cat([logits[row, : len(asked)] for row, asked in enumerate(nodes)])
 
     def take_back(self, nodes: list[list[int]]) -> None:
@@ -130,8 +130,8 @@ class TreeScorer:
         for slots, asked in zip(self._slots, nodes, strict=True):
             for node in asked:
                 slots.pop(node, None)
-        for layer in self._cache.layers:
-            layer.cut(self._prompt + self._used)  # type: ignore[attr-defined]
+        for layer in slot_layers(self._cache):
+            layer.end(min(layer.used, self._prompt + self._used))
 
     def scored(self, b: int, node: int) -> bool:
         """Whether `node` of prompt `b` has a slot in the cache (the root always has)."""
@@ -164,8 +164,11 @@ class TreeScorer:
         in_tree = np.take_along_axis(self._positions[:, self._prompt :], order, axis=1)
         self._positions = np.concatenate([self._positions[:, : self._prompt], in_tree], axis=1)
         slots = torch.from_numpy(order)
-        for layer in self._cache.layers:
-            layer.keep(self._prompt, slots)  # type: ignore[attr-defined]
+        for layer in slot_layers(self._cache):
+            layer.keep(self._prompt, slots)
+
+    def close(self) -> None:
+        """The decode is over."""
 
     def _drop(self, finished: list[int]) -> None:
         """Take these rows out of the cache."""
@@ -175,8 +178,11 @@ class TreeScorer:
         self.rows = [self.rows[row] for row in kept]
         self._prompt_seen, self._lengths = self._prompt_seen[kept], self._lengths[kept]
         self._seen, self._positions = self._seen[kept], self._positions[kept]
-        for layer in self._cache.layers:
-            layer.select(torch.tensor(kept))  # type: ignore[attr-defined]
+        for layer in slot_layers(self._cache):
+            layer.select(torch.tensor(kept))
+
+    def _new_cache(self, batch: int) -> Cache:
+        return slot_cache()
 
     def _reserve(self, slots: int) -> None:
         if slots > self._seen.shape[1]:
@@ -192,34 +198,29 @@ class TreeScorer:
         """
         if self._prompt_seen.all() and not windows(self.model):
             return attention_mask
-        return self._mask(self._causal(), self._positions[:, self._begin :])
-
-    def _causal(self) -> np.ndarray:
-        """Which tokens of the prompts see which, from `_begin` on: shape (batch, tokens, slots so far)."""
-        slots = np.arange(self._positions.shape[1])
-        rows = slots[self._begin :, None]
-        seen = (slots <= rows) & self._prompt_seen[:, None, : len(slots)]
-        return seen | (slots == rows)  # a padding row must see something, or softmax is 0 / 0
+        seen = causal(self._prompt_seen, self._begin, self._positions.shape[1])
+        return self._mask(seen, self._positions[:, self._begin :])
 
     def _mask(self, seen: np.ndarray, positions: np.ndarray) -> Any:
         """Additive mask (batch, 1, nodes, slots) from `seen` (batch, nodes, slots); one a kind of layer if they differ.
 
         A model with ALiBi gets what is allowed, as booleans.
         """
-        looks_back, masks = windows(self.model), {}
-        for kind in layer_kinds(self.model):
-            visible = seen
-            if kind in looks_back:
-                visible = seen & (positions[:, :, None] - self._positions[:, None] < looks_back[kind])
-            # a padded slot beyond the last node of a shorter prompt may see nothing: harmless, it is never read
-            allowed = torch.from_numpy(visible)[:, None].to(self.model.device)
-            if has_alibi(self.model):
-                return allowed
-            lowest = torch.finfo(self.model.dtype).min
-            masks[kind] = torch.zeros(allowed.shape, dtype=self.model.dtype, device=allowed.device).masked_fill_(
-                ~allowed, lowest
-            )
-        return masks if len(masks) > 1 else next(iter(masks.values()))
+        # a padded slot beyond the last node of a shorter prompt may see nothing: harmless, it is never read
+        kinds = {
+            kind: torch.from_numpy(one)[:, None].to(self.model.device)
+            for kind, one in allowed(self.model, seen, positions, self._positions).items()
+        }
+        if has_alibi(self.model):
+            return by_kind(kinds)
+        return by_kind({kind: additive(one, self.model.dtype) for kind, one in kinds.items()})
+
+    def _pass(self, tokens: np.ndarray, seen: np.ndarray, positions: np.ndarray) -> Tensor:
+        """One pass over tokens of the trees; returns logits (batch, rows, vocabulary), of as many rows or more.
+
+        tokens and positions have shape (batch, rows), seen (batch, rows, slots).
+        """
+        return self._forward(torch.from_numpy(tokens), self._mask(seen, positions), positions)
 
     def _forward(self, input_ids: Tensor, mask: Any, positions: np.ndarray, **options: Any) -> Tensor:
         device, attention = self.model.device, grouped(self.model)
@@ -227,25 +228,29 @@ class TreeScorer:
             slots = self._places(self._positions)
             attention, mask = alibi_by_position(self.model, mask, slots), torch.ones_like(slots)
         with attention:
-            output = self.model(
-                input_ids=input_ids.to(device),
-                attention_mask=mask,
-                **({"position_ids": self._places(positions)} if self._takes_positions else {}),
-                past_key_values=self._cache,
-                use_cache=True,
-                return_dict=True,
-                **({"output_hidden_states": True} if self.state_layers else {}),
-                **options,
-            )
+            logits = self._call(input_ids.to(device), mask, self._places(positions), **options)
+        self._count(input_ids.numel())
+        return logits
+
+    def _call(self, input_ids: Tensor, mask: Any, positions: Tensor, **options: Any) -> Tensor:
+        output = self.model(
+            input_ids=input_ids,
+            attention_mask=mask,
+            **({"position_ids": positions} if self._takes_positions else {}),
+            past_key_values=self._cache,
+            use_cache=True,
+            return_dict=True,
+            **({"output_hidden_states": True} if self.state_layers else {}),
+            **options,
+        )
         if self.state_layers:
             self.states = torch.stack([output.hidden_states[layer] for layer in self.state_layers], 2)
-        self._count(input_ids)
         return output.logits
 
     def _places(self, positions: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(positions)).to(self.model.device)
 
-    def _count(self, input_ids: Tensor) -> None:
+    def _count(self, tokens: int) -> None:
         self.passes += not self._begin  # a prompt that is read in parts is one pass all the same
-        self.tokens += input_ids.numel()
-        self.peak_slots = max(self.peak_slots, input_ids.shape[0] * (self._prompt + self._used))
+        self.tokens += tokens
+        self.peak_slots = max(self.peak_slots, len(self.rows) * (self._prompt + self._used))

@@ -18,6 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from .architectures import refuse_unservable
+from .cuda_graphs import records_passes
+from .graphed_scorer import GraphedScorer
 from .probe import probed
 from .scorer import TreeScorer
 from .tree import ROOT, TokenTree
@@ -35,7 +37,7 @@ def scorer_for(model: PreTrainedModel, state_layers: tuple[int, ...] = ()) -> Tr
     refuse_unservable(model)
     reason = probed(model)
     if reason is None:
-        return TreeScorer(model, state_layers)
+        return (GraphedScorer if records_passes(model) else TreeScorer)(model, state_layers)
     name = type(model).__name__
     if name not in _warned:
         _warned.add(name)

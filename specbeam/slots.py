@@ -5,17 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer
+
+from .memory import ran_out
 
 GROWTH = 256  # slots that the cache grows by: a growth copies it all
 
 
 class SlotLayer(DynamicLayer):
-    """Keys and values of one layer in buffers with room to grow: a pass writes its slots and copies nothing."""
+    """Keys and values of one layer in buffers with room to grow: a pass writes its slots and copies nothing.
+
+    A pass of a fixed shape (`fix`) writes where it is told to and sees as many slots as it is told to, its mask says
+    which of them; its buffers stay where they are in memory.
+    """
+
+    stay = False  # whether the buffers of a smaller batch stay where they are
+    fixed: tuple[Tensor, int] | None = None  # the slots that a pass of a fixed shape writes, and how many it sees
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
-        self._buffers = [
+        self.batch = key_states.shape[0]
+        self.buffers = [
             states.new_empty((*states.shape[:2], 0, states.shape[3])) for states in (key_states, value_states)
         ]
         self.used = 0
@@ -25,36 +35,87 @@ class SlotLayer(DynamicLayer):
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        if self.fixed is not None:
+            places, shown = self.fixed
+            for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
+                buffer[: self.batch].index_copy_(2, places, states)
+            keys, values = (buffer[: self.batch, :, :shown] for buffer in self.buffers)
+            return keys, values
         end = self.used + key_states.shape[2]
-        for index, states in enumerate((key_states, value_states)):
-            buffer = self._buffers[index]
-            if end > buffer.shape[2]:
-                roomy = buffer.new_empty((*buffer.shape[:2], end + GROWTH, buffer.shape[3]))
-                roomy[:, :, : self.used] = buffer[:, :, : self.used]
-                self._buffers[index] = buffer = roomy
-            buffer[:, :, self.used : end] = states
+        self.reserve(end, GROWTH)
+        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[: self.batch, :, self.used : end] = states
         self.used = end
         return self._view()
 
+    def reserve(self, slots: int, room: int) -> None:
+        """See that there is room for so many slots, and make `room` beyond them where there was not."""
+        for index, buffer in enumerate(self.buffers):
+            if slots <= buffer.shape[2]:
+                continue
+            # a slot that was never written may be looked at with a weight of 0, which does not hide a NaN
+            roomy = buffer.new_zeros((*buffer.shape[:2], slots + room, buffer.shape[3]))
+            roomy[:, :, : self.used] = buffer[:, :, : self.used]
+            self.buffers[index] = roomy
+
     def _view(self) -> tuple[Tensor, Tensor]:
-        self.keys, self.values = (buffer[:, :, : self.used] for buffer in self._buffers)
+        self.keys, self.values = (buffer[: self.batch, :, : self.used] for buffer in self.buffers)
         return self.keys, self.values
 
     def keep(self, start: int, slots: Tensor) -> None:
-        """Move the slots `start + slots` (per prompt, shape (batch, kept)) to `start`, and end after them."""
+        """Move the slots `start + slots` (per prompt, shape (batch, kept), rising) to `start`, and end after them."""
         kept = slots.shape[1]
-        for buffer in self._buffers:
+        for buffer in self.buffers:
+            rows = buffer[: self.batch]
             index = (slots.to(buffer.device) + start)[:, None, :, None].expand(-1, buffer.shape[1], -1, buffer.shape[3])
-            buffer[:, :, start : start + kept] = buffer.gather(2, index)
-        self.used = start + kept
-        self._view()
+            try:
+                rows[:, :, start : start + kept] = rows.gather(2, index)
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out(error):
+                    raise
+                for row, moved in zip(rows, slots.tolist(), strict=True):
+                    for place, slot in enumerate(moved):  # no slot moves up, so none is lost before its turn
+                        row[:, start + place] = row[:, start + slot]
+        self.end(start + kept)
 
-    def cut(self, end: int) -> None:
-        """Forget all slots from `end` on."""
-        self.used = min(self.used, end)
+    def end(self, slots: int) -> None:
+        """The first so many slots are in use, and none behind them."""
+        self.used = slots
         self._view()
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order; a row may come more than once."""
-        self._buffers = [buffer[rows.to(buffer.device)] for buffer in self._buffers]
+        for index, buffer in enumerate(self.buffers):
+            try:
+                chosen = buffer[rows.to(buffer.device)]
+                if self.stay:
+                    buffer[: len(rows)] = chosen
+                else:
+                    self.buffers[index] = chosen
+            except (RuntimeError, MemoryError) as error:
+                if not ran_out(error) or rows.tolist() != sorted(set(rows.tolist())):
+                    raise
+                for place, row in enumerate(rows.tolist()):
+                    buffer[place] = buffer[row]
+        self.batch = len(rows)
         self._view()
+
+    def again(self, batch: int) -> bool:
+        """Begin anew with `batch` prompts in the same buffers; whether they have the rows."""
+        if not self.is_initialized or batch > self.buffers[0].shape[0]:
+            return False
+        self.batch, self.fixed = batch, None
+        for buffer in self.buffers:
+            buffer.zero_()
+        self.end(0)
+        return True
+
+
+def slot_cache() -> Cache:
+    """A cache of `SlotLayer`s, as many as the model turns out to have."""
+    return Cache(layer_class_to_replicate=SlotLayer)
+
+
+def slot_layers(cache: Cache) -> list[SlotLayer]:
+    """The layers of a `slot_cache`."""
+    return cache.layers  # type: ignore[return-value]

@@ -81,7 +81,7 @@ def test_positions_that_follow_slots_are_noticed(name: str, monkeypatch: pytest.
 
 
 def test_a_window_counted_in_slots_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("specbeam.scorer.windows", lambda model: {})
+    monkeypatch.setattr("specbeam.tree_mask.windows", lambda model: {})
     difference, _ = run_case(tiny_model(family("mistral")), Case("long", 1, 4, "oracle"))
     assert difference is not None and "instead of" in difference
 

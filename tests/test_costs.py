@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from specbeam import costs
 from specbeam.costs import TYPICAL, CostCurve, cost_curve, measure_costs
+from specbeam.scorer import TreeScorer
 
 
 def tiny() -> Any:
@@ -90,7 +91,7 @@ def test_measuring_goes_on_as_long_as_it_finds_shorter_times(monkeypatch: pytest
     def clock() -> float:
         return now[0]
 
-    class Busy(costs.TreeScorer):
+    class Busy(TreeScorer):
         """A pass takes a second, and nine more at first."""
 
         def score(self, nodes: list[list[int]]) -> torch.Tensor:
@@ -98,7 +99,7 @@ def test_measuring_goes_on_as_long_as_it_finds_shorter_times(monkeypatch: pytest
             now[0] += 1.0 + 9.0 * (passes[0] <= 12)
             return super().score(nodes)
 
-    monkeypatch.setattr(costs, "TreeScorer", Busy)
+    monkeypatch.setattr(costs, "scorer_for", Busy)
     monkeypatch.setattr(costs.time, "perf_counter", clock)
     assert measure_costs(tiny(), nodes=(1, 2), repeats=4).seconds == (10.0, 10.0)  # nothing better in sight by then
     passes[0] = 4
