@@ -16,6 +16,7 @@ from typing import Any
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.utils import logging as transformers_logging
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from specbeam.embedded import safetensors_intact
 from specbeam.spelling import same_vocabulary
@@ -24,9 +25,22 @@ HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # "gpt2" or "owner/name"; 
 
 
 def load_model(
-    source: str | os.PathLike, role: str, dtype: Any, place: dict[str, Any], revision: str | None
+    source: str | os.PathLike,
+    role: str,
+    dtype: Any,
+    place: dict[str, Any],
+    revision: str | None,
+    quantization_config: Any = None,
 ) -> PreTrainedModel:
-    """A causal LM in evaluation mode without gradients. A failure is a ValueError with a remedy."""
+    """A causal LM in evaluation mode without gradients. A failure is a ValueError with a remedy.
+
+    quantization_config: how to quantize it, for `from_pretrained`; a checkpoint that is quantized says so itself.
+    """
+    if quantization_config is not None and not isinstance(quantization_config, QuantizationConfigMixin | dict):
+        raise ValueError(
+            f"quantization_config={quantization_config!r} is no configuration; give one of transformers', such as "
+            "BitsAndBytesConfig(load_in_8bit=True) or TorchAoConfig(…), or its dict"
+        )
     name = _checked_source(source, role)
     with _readable_errors(source, role), _quiet():
         config = AutoConfig.from_pretrained(name, revision=revision)
@@ -41,16 +55,32 @@ def load_model(
                 f"{role} {str(source)!r} ({kind}) is not a causal LM that transformers can load; "
                 "give one that AutoModelForCausalLM accepts, such as a Llama, Qwen or GPT-2"
             )
-        model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=dtype, **_spread(place))
-    if "device" in place:
+        quantized = quantization_config is not None or getattr(config, "quantization_config", None) is not None
+        options = _spread(place, quantized)
+        if quantization_config is not None:
+            options["quantization_config"] = quantization_config
+        try:
+            model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=dtype, **options)
+        except (ValueError, ImportError, OSError):
+            raise
+        except Exception as error:  # the files are whole, so it is what makes or reads the quantized weights
+            if not quantized:
+                raise
+            raise ValueError(f"quantizing failed with {type(error).__name__}: {_first_line(error)}") from error
+    if "device" in place and not quantized:
         model = model.to(place["device"])
     return model.eval().requires_grad_(False)
 
 
-def _spread(place: dict[str, Any]) -> dict[str, Any]:
-    """How a model comes to lie on several devices, in the words of `from_pretrained`."""
+def _spread(place: dict[str, Any], quantized: bool) -> dict[str, Any]:
+    """Where a model comes to lie, in the words of `from_pretrained`.
+
+    A quantized one is made where it shall stay: several kinds of weights exist on one kind of device only.
+    """
     if "tp_plan" in place:
         return {"distributed_config": DistributedConfig(tp_plan=place["tp_plan"])}
+    if "device" in place and quantized:
+        return {"device_map": {"": place["device"]}}
     return {"device_map": place.get("device_map")}
 
 
@@ -91,6 +121,11 @@ def _readable_errors(source: str | os.PathLike, role: str) -> Iterator[None]:
         if str(source) in str(error):  # already says which model it is about
             raise
         raise ValueError(f"{role} {str(source)!r} cannot be loaded: {_first_line(error)}") from error
+    except ImportError as error:  # what reads quantized weights is a package of its own
+        text = " ".join(str(error).split())
+        if error.name and "pip install" not in text:
+            text += f"; run: pip install {error.name.partition('.')[0]}"
+        raise ValueError(f"{role} {str(source)!r} cannot be loaded: {text}") from error
     except Exception as error:
         if Path(source).expanduser().is_dir():
             remedy = "check that the folder is complete, or copy or download it again"

@@ -61,10 +61,14 @@ class LogitHead:
     def of(cls, model: PreTrainedModel, kept: Tensor | None = None) -> LogitHead:
         """That of `model`, for the tokens `kept` alone and in their order, if they are given."""
         head: Any = model.get_output_embeddings()
-        weight, bias = head.weight, getattr(head, "bias", None)
-        if weight.is_meta:  # packed for a CPU
-            weight = head.packed.weight.to_dense()
-        weight, bias = weight.detach(), None if bias is None else bias.detach()
+        bias = getattr(head, "bias", None)
+        bias = None if bias is None else bias.detach()
+        if head.weight.is_meta:  # packed for a CPU
+            weight = head.packed.weight.to_dense().detach()
+        elif dense(head.weight):
+            weight = head.weight.detach()
+        else:
+            weight = _answers_to_unit_vectors(head, bias, model)
         if kept is not None:
             kept = kept.to(weight.device)
             weight, bias = weight[kept], None if bias is None else bias[kept]
@@ -74,3 +78,16 @@ class LogitHead:
         """Logits, shape (..., tokens), of hidden states as the model hands them to its head, (..., hidden size)."""
         bias = None if self.bias is None else self.bias.to(states.dtype)
         return self.after(F.linear(states, self.weight.to(states.dtype), bias))
+
+
+def dense(weight: Tensor) -> bool:
+    """Whether a weight is plain numbers, and neither quantized nor shared out among processes."""
+    return type(weight.data) is Tensor and weight.is_floating_point()
+
+
+@torch.no_grad()
+def _answers_to_unit_vectors(head: Any, bias: Tensor | None, model: PreTrainedModel) -> Tensor:
+    """The weight of a head that keeps it in a form of its own, shape (tokens, hidden size): its product shows it."""
+    size = text_config(model).hidden_size
+    answers = head(torch.eye(size, dtype=model.dtype, device=model.device))
+    return (answers if bias is None else answers - bias).T.contiguous()
