@@ -1,5 +1,6 @@
 """From a target to a draft that fits it: the target writes texts, a feature draft learns from them, a card tells how.
 
+folder/target.json             by which the target is known again
 folder/texts/*.safetensors     what the target wrote, with its hidden states (about 3.5 kB a position)
 folder/checkpoint.pt           of the training; a later call goes on from it
 folder/draft.safetensors       the draft: give the folder to `load_pair(draft=…)`
@@ -24,6 +25,7 @@ from transformers import PreTrainedModel
 from .answers import stop_tokens, template_parts, write_shards
 from .data import load
 from .feature_model import FeatureConfig, FeatureModel
+from .fingerprint import Fingerprint, fingerprint, matches
 from .heldout import agreement, greedy_answers
 from .prompts import render_prompt
 from .shards import Shards, frequent
@@ -68,10 +70,11 @@ def distill(
     Returns:
         What `training.json` holds.
 
-    Raises ValueError if `folder` holds the texts of a target of another shape.
+    Raises ValueError if `folder` belongs to another target.
     """
     texts = folder / "texts"
     _refuse_others(texts, target)
+    known = _known(folder, target)
     count = write_texts(target, tokenizer, texts, positions, passages, rows, length, written)
     shards = Shards(texts)
     vocabulary = target.get_output_embeddings().weight.shape[0]  # type: ignore[union-attr]
@@ -100,7 +103,7 @@ def distill(
         "losses": progress.losses,
         "agreements": progress.agreements,
     }
-    publish(model, training, folder)
+    publish(model, training, folder, known)
     return training
 
 
@@ -149,13 +152,17 @@ def measured(model: FeatureModel, held: dict[str, dict[str, Tensor]]) -> dict[st
     return found
 
 
-def publish(model: FeatureModel, training: dict[str, Any], folder: Path) -> None:
-    """Write the draft, `training.json` and the card, each whole or not at all."""
-    save_draft(model, folder, training["target"])
-    for file, text in (("training.json", json.dumps(training, indent=1)), ("README.md", card(training))):
-        scratch = folder / f"{file}.part"
-        scratch.write_text(text, encoding="utf-8")
-        os.replace(scratch, folder / file)
+def publish(model: FeatureModel, training: dict[str, Any], folder: Path, known: Fingerprint | None = None) -> None:
+    """Write the draft, `training.json` and the card, each whole or not at all; `known` is the target's fingerprint."""
+    save_draft(model, folder, training["target"], known)
+    _write(folder / "training.json", json.dumps(training, indent=1))
+    _write(folder / "README.md", card(training))
+
+
+def _write(path: Path, text: str) -> None:
+    scratch = path.with_name(f"{path.name}.part")
+    scratch.write_text(text, encoding="utf-8")
+    os.replace(scratch, path)
 
 
 def _machine(device: torch.device) -> str:
@@ -174,6 +181,21 @@ def _refuse_others(texts: Path, target: PreTrainedModel) -> None:
                 f"the texts in {texts} were written by a model of another shape than {type(target).__name__}; "
                 "give another folder, or remove this one"
             )
+
+
+def _known(folder: Path, target: PreTrainedModel) -> Fingerprint:
+    """The target's fingerprint, which `folder` holds from now on; one that holds another's is refused."""
+    path = folder / "target.json"
+    if path.exists() and not matches(json.loads(path.read_text(encoding="utf-8")), target):
+        raise ValueError(
+            f"{folder} belongs to another target of the same shape than this {type(target).__name__}: its weights are "
+            "others; give another folder, or remove this one"
+        )
+    found = fingerprint(target)
+    if not path.exists():  # folders of earlier versions have none
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(path, json.dumps(found))
+    return found
 
 
 def _kept(folder: Path, shards: Shards, size: int, vocabulary: int, always: list[int]) -> Tensor:

@@ -1,13 +1,15 @@
 """A trained draft on disk: a folder with its weights, how it was trained, and a card.
 
-The weights lie in `draft.safetensors` as bfloat16, with the draft's shape and the name of its target as metadata.
-The target's own embedding and head are taken from the target when the draft is loaded.
+The weights lie in `draft.safetensors` as bfloat16. Metadata are the draft's shape and the name of its target, and the
+target's fingerprint where there is one. The target's own embedding and head are taken from the target when the draft is
+loaded.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from .feature_model import FeatureConfig, FeatureModel
-from .logit_head import LogitHead, dense
+from .fingerprint import Fingerprint, matches
+from .logit_head import LogitHead
 from .packing import pack_layers, packs
 
 WEIGHTS = "draft.safetensors"
@@ -35,13 +38,16 @@ def new_draft(target: PreTrainedModel, kept: torch.Tensor, seed: int = 0) -> Fea
         return FeatureModel(config, embedding.to(device), head, kept.to(device)).to(device)
 
 
-def save_draft(model: FeatureModel, folder: Path, target: str) -> None:
-    """Write the weights to `folder`; `target` is the name of the model that it was trained for."""
+def save_draft(model: FeatureModel, folder: Path, target: str, known: Fingerprint | None = None) -> None:
+    """Write the weights to `folder`; `target` names the model that it was trained for, `known` is its fingerprint."""
     weights = {name: weight.detach().bfloat16().contiguous() for name, weight in model.trained().items()}
     weights["kept"] = model.kept.int()
     folder.mkdir(parents=True, exist_ok=True)
     scratch = folder / f"{WEIGHTS}.part"
-    save_file(weights, scratch, {"config": json.dumps(asdict(model.config)), "target": target})
+    metadata = {"config": json.dumps(asdict(model.config)), "target": target}
+    if known is not None:
+        metadata["fingerprint"] = json.dumps(known)
+    save_file(weights, scratch, metadata)
     os.replace(scratch, folder / WEIGHTS)
 
 
@@ -51,7 +57,8 @@ def load_draft(folder: str | os.PathLike, target: PreTrainedModel, packed: bool 
     On a CPU its layers are bfloat16 and packed where this machine computes that correctly, which halves the cost of
     drafting, unless `packed` is False; elsewhere they have the target's dtype.
 
-    Raises ValueError if there is no draft in the folder or it was made for a model of another shape.
+    Raises ValueError if there is no draft in the folder or it was made for a model of another shape. Warns if it was
+    made for another model of that shape, as far as the file tells: it foresees little then, and the results are right.
     """
     path = Path(folder) / WEIGHTS
     try:
@@ -59,6 +66,7 @@ def load_draft(folder: str | os.PathLike, target: PreTrainedModel, packed: bool 
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
         config = FeatureConfig.from_dict(json.loads(metadata["config"]))
+        known = json.loads(metadata.get("fingerprint", "{}"))
         kept = weights.pop("kept").long()
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -70,6 +78,13 @@ def load_draft(folder: str | os.PathLike, target: PreTrainedModel, packed: bool 
             f"the draft in {folder} was trained for {metadata['target']} with {config.layers[-1]} layers of "
             f"{config.hidden_size}, but {type(target).__name__} has {layers} of {size}; train one for it with "
             "`specbeam distill`, or use draft='recall'"
+        )
+    if not matches(known, target):
+        warnings.warn(
+            f"the draft in {folder} was trained for {metadata['target']}, and this {type(target).__name__} has the "
+            "same shape and other weights. The results are right, but it may foresee little: train one with `specbeam "
+            "distill`, or use draft='recall'.",
+            stacklevel=2,
         )
     head = LogitHead.of(target, kept)
     model = FeatureModel(config, _embedding(target), head, kept.to(head.weight.device))
@@ -91,18 +106,13 @@ def load_draft(folder: str | os.PathLike, target: PreTrainedModel, packed: bool 
 def _embedding(target: PreTrainedModel) -> torch.Tensor:
     """The target's input embedding, (vocabulary, hidden size)."""
     embedding: Any = target.get_input_embeddings()
-    if not dense(embedding.weight):
-        raise ValueError(
-            f"a trained draft reads the input embedding of {type(target).__name__}, which is quantized or shared out "
-            "among processes; leave it as it is, or use draft='recall'"
-        )
     return embedding.weight.detach()
 
 
 def _tokens(target: PreTrainedModel) -> int:
     """How many tokens the target's head knows."""
     head: Any = target.get_output_embeddings()
-    return getattr(head, "out_features", None) or head.weight.shape[0]  # 4-bit weights are flat
+    return head.weight.shape[0]
 
 
 def card(training: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from specbeam.distill import held_out_sets, write_texts
 from specbeam.feature_draft import FeatureDraft
 from specbeam.trained import card, load_draft
 
-FILES = ["README.md", "checkpoint.pt", "draft.safetensors", "kept.pt", "texts", "training.json"]
+FILES = ["README.md", "checkpoint.pt", "draft.safetensors", "kept.pt", "target.json", "texts", "training.json"]
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +96,38 @@ def test_a_folder_with_another_targets_texts_is_refused(tmp_path: Path) -> None:
     distilled(tiny_llama(torch.float32), tmp_path)
     with pytest.raises(ValueError, match=r"written by a model of another shape.*another folder"):
         distilled(tiny_llama(torch.float32, size=64), tmp_path)
+
+
+def test_a_folder_of_another_target_of_the_same_shape_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    distilled(tiny_llama(torch.float32), tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(ValueError, match=r"belongs to another target of the same shape.*another folder"):
+        distilled(tiny_llama(torch.float32, spread=0.2), tmp_path, minutes=1.0)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    distilled(tiny_llama(torch.bfloat16), tmp_path, minutes=1.0)  # the same one in another dtype
+
+
+def test_a_folder_of_an_earlier_version_is_gone_on_with_and_known_from_then_on(tmp_path: Path) -> None:
+    target = tiny_llama(torch.float32)
+    distilled(target, tmp_path)
+    (tmp_path / "target.json").unlink()
+    assert distilled(target, tmp_path, minutes=1.0)["steps"] == 60
+    with pytest.raises(ValueError, match="another target"):
+        distilled(tiny_llama(torch.float32, spread=0.2), tmp_path)
+
+
+def test_a_distilled_draft_warns_of_another_target_of_the_same_shape(tmp_path: Path) -> None:
+    distilled(tiny_llama(torch.float32), tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for dtype in (torch.float64, torch.float32, torch.bfloat16):
+            load_draft(tmp_path, tiny_llama(dtype))
+    other = tiny_llama(spread=0.2)
+    with pytest.warns(UserWarning, match=r"trained for tiny.*other weights.*specbeam distill"):
+        draft = FeatureDraft(load_draft(tmp_path, other))
+    ids = torch.tensor([[1, 3, 5, 9, 10]])
+    wanted = other.generate(ids, max_new_tokens=12, do_sample=False)
+    assert sb.SpeculativeLM(other, draft).generate(ids, max_new_tokens=12, do_sample=False).tolist() == wanted.tolist()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import specbeam as sb
 from specbeam.feature_draft import FeatureDraft
+from specbeam.fingerprint import fingerprint
 from specbeam.trained import SHIPPED, WEIGHTS, card, load_draft, new_draft, save_draft
 
 TRAINING: dict[str, Any] = {
@@ -84,6 +86,18 @@ def test_a_draft_with_other_weights_than_its_shape_says_is_refused(tmp_path: Pat
             load_draft(tmp_path, target)
     save_file(weights, tmp_path / WEIGHTS, metadata)
     load_draft(tmp_path, target)
+
+
+def test_a_draft_without_a_fingerprint_is_taken_at_its_word(tmp_path: Path) -> None:
+    target, other = tiny_target(), tiny_target()
+    other.get_input_embeddings().weight.data.mul_(1.5)
+    save_draft(new_draft(target, KEPT), tmp_path, "tiny")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_draft(tmp_path, other)
+    save_draft(new_draft(target, KEPT), tmp_path, "tiny", fingerprint(target))
+    with pytest.warns(UserWarning, match="other weights"):
+        load_draft(tmp_path, other)
 
 
 def test_the_shipped_draft_is_refused_for_another_model() -> None:
