@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, finalize, ref
 
@@ -77,7 +78,7 @@ class GraphedPasses:
         self._model, self._signs = ref(model), _signs(model)
         self._shapes: dict[Any, _Shape] = {}
         self._pool: Any = None
-        self._where = 0
+        self._where: list[int] = []
 
     def again(self, model: Any, batch: int) -> bool:
         """Begin a decode of `batch` prompts; whether these recordings can still be used for it."""
@@ -111,7 +112,7 @@ class GraphedPasses:
             shown: slots that the pass sees.
         """
         layers = slot_layers(self.cache)
-        where = layers[0].buffers[0].data_ptr()
+        where = [buffer.data_ptr() for layer in layers for buffer in layer.buffers]
         if where != self._where or len(self._shapes) >= MOST_SHAPES:
             self._where = where
             self._shapes.clear()
@@ -126,7 +127,8 @@ class GraphedPasses:
         for layer in layers:
             layer.fixed = (shape.inputs["places"], shown)
         try:
-            return self._answer(shape, run)
+            with torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext():
+                return self._answer(shape, run)
         finally:
             for layer in layers:
                 layer.fixed = None

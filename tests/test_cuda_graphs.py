@@ -165,7 +165,9 @@ def test_a_pass_that_cannot_be_recorded_is_launched_and_says_so_once(monkeypatch
 
     monkeypatch.setattr(cuda_graphs, "record", refused)
     model = recorded()
-    with pytest.warns(UserWarning, match=r"LlamaForCausalLM are not recorded .*\(operation not permitted when stream is"):
+    with pytest.warns(
+        UserWarning, match=r"LlamaForCausalLM are not recorded .*\(operation not permitted when stream is"
+    ):
         assert hybrid(model) == wanted(model)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -231,3 +233,16 @@ def test_an_oracle_on_the_very_model_that_it_drafts_for_has_passes_of_its_own() 
 def test_the_rounding_of_rows_is_never_down() -> None:
     for rows in range(1, 300):
         assert rows <= cuda_graphs.rounded(rows) <= max(2 * rows, 1)
+
+
+def test_a_cache_that_grew_in_part_is_recorded_anew(graphs: list[Again]) -> None:
+    """Memory that gives out half-way through a growth leaves some layers with new buffers and some with old ones."""
+    model = recorded()
+    scorer, tree = GraphedScorer(model), TokenTree([3, 1, 4])
+    scorer.start([tree], torch.tensor([tree.prompt]), torch.ones(1, 3, dtype=torch.long))
+    for token in range(5):
+        scorer.score([[tree.child(ROOT, token)]])
+        if token == 2:
+            last = scorer._cache.layers[-1]
+            last.reserve(last.buffers[0].shape[2] + 1, 0)  # type: ignore[attr-defined]
+    assert len(graphs) == 2
