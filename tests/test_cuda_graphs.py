@@ -1,4 +1,4 @@
-"""Recorded passes. A stand-in for the graphs repeats the pass on the CPU: all but the recording itself is tested here."""
+"""Recorded passes. A stand-in for the graphs repeats a pass on the CPU: all but the recording is tested here."""
 
 from __future__ import annotations
 
