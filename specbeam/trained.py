@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from .feature_model import FeatureConfig, FeatureModel
 from .fingerprint import Fingerprint, matches
-from .logit_head import LogitHead
+from .logit_head import LogitHead, dense
 from .packing import pack_layers, packs
 
 WEIGHTS = "draft.safetensors"
@@ -106,13 +106,18 @@ def load_draft(folder: str | os.PathLike, target: PreTrainedModel, packed: bool 
 def _embedding(target: PreTrainedModel) -> torch.Tensor:
     """The target's input embedding, (vocabulary, hidden size)."""
     embedding: Any = target.get_input_embeddings()
+    if not dense(embedding.weight):
+        raise ValueError(
+            f"a trained draft reads the input embedding of {type(target).__name__}, which is quantized or shared out "
+            "among processes; leave it as it is, or use draft='recall'"
+        )
     return embedding.weight.detach()
 
 
 def _tokens(target: PreTrainedModel) -> int:
     """How many tokens the target's head knows."""
     head: Any = target.get_output_embeddings()
-    return head.weight.shape[0]
+    return getattr(head, "out_features", None) or head.weight.shape[0]  # 4-bit weights are flat
 
 
 def card(training: dict[str, Any]) -> str:
