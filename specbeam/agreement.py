@@ -30,7 +30,7 @@ class Difference:
 
     prompt: int
     step: int  # the first one before which they stand on different sequences; their number, if only the results differ
-    margin: float  # nats between the two sequences, by the target
+    margin: float  # nats between the two sequences, by the target; as if of one length, if they are of two
     control: bool  # whether it is transformers against itself
 
 
@@ -38,8 +38,9 @@ class Difference:
 class Agreement:
     """What `agreement` found.
 
-    `noise` (nats) is the largest change of a score that padding the prompt made, or the distance of two neighbouring
-    numbers of the model's dtype at its largest logit, if that is more: a logit is not known any better.
+    `noise` (nats) is the largest change of a score between two ways in which transformers reads the same text: behind
+    padding, and token by token as `generate` does. It is no less than the distance of two neighbouring numbers of the
+    model's dtype at its largest logit: a logit is not known any better.
     """
 
     prompts: int
@@ -95,13 +96,14 @@ def agreement(
         else:
             found = speculative_beam(pair, request, num_beams=num_beams, **options)
         ours.result = found.sequences[0]
-        noise = max(noise, _noise(target, ids, theirs.result, of_sums=num_beams > 1))
+        noise = max(noise, _noise(target, ids, theirs, of_sums=num_beams > 1))
         for other, control in ((ours, False), (again, True)):
             if other.result == theirs.result:
                 equal, control_equal = equal + (not control), control_equal + control
             else:
-                step, one, two = _parting(other, theirs)
-                margin = abs(_score(target, ids, one) - _score(target, ids, two))
+                step, *both = _parting(other, theirs)
+                one, two = (_score(target, ids, tokens) / len(tokens) for tokens in both)
+                margin = abs(one - two) * 2 / sum(1 / len(tokens) for tokens in both)
                 differences.append(Difference(number, step, margin, control))
     return Agreement(len(prompts), equal, control_equal, noise, differences)
 
@@ -113,6 +115,7 @@ class _Steps(LogitsProcessor):
         self.prompt_length = prompt_length
         self.running: list[list[list[int]]] = []
         self.result: list[int] = []
+        self.scores = torch.empty(0)  # its log-probabilities as `generate` came to them; of beams, their sum
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         self.running.append(input_ids[:, self.prompt_length :].tolist())
@@ -129,9 +132,17 @@ def _generated(target: Any, ids: Tensor, padding: int, num_beams: int, options: 
         num_beams=num_beams,
         do_sample=False,
         logits_processor=LogitsProcessorList([steps]),
+        return_dict_in_generate=True,
+        output_logits=num_beams == 1,
+        output_scores=num_beams > 1,
         **options,
     )
-    steps.result = output[0, padded.shape[1] :].tolist()
+    steps.result = output.sequences[0, padded.shape[1] :].tolist()
+    if num_beams > 1:
+        penalty = target.generation_config.length_penalty
+        steps.scores = output.sequences_scores.cpu() * len(steps.result) ** (1.0 if penalty is None else penalty)
+    else:
+        steps.scores = _log_probs(torch.cat(output.logits), steps.result)
     return steps
 
 
@@ -146,7 +157,11 @@ def _parting(one: _Steps, two: _Steps) -> tuple[int, list[int], list[int]]:
         for row, other in zip(rows, others, strict=True):
             if row != other:
                 return step, row, other
-    return min(len(one.running), len(two.running)), one.result, two.result
+    first, second = one.result, two.result
+    step = min(len(one.running), len(two.running))
+    if len(one.running[0]) == 1:  # greedy decoding looks at one token: what the other wrote after it tells nothing
+        first, second = first[:step], second[:step]
+    return step, first, second
 
 
 @torch.inference_mode()
@@ -170,10 +185,13 @@ def _score(target: Any, ids: Tensor, tokens: Sequence[int]) -> float:
     return float(_log_probs(_logits(target, ids, tokens), tokens).sum()) if tokens else 0.0
 
 
-def _noise(target: Any, ids: Tensor, tokens: Sequence[int], of_sums: bool) -> float:
-    """How much padding changes the log-probability of a token of a text, or the sum over its beginning, at most."""
-    logits = _logits(target, ids, tokens)
-    change = _log_probs(logits, tokens) - _log_probs(_logits(target, ids, tokens, PADDING), tokens)
-    change = (change.double().cumsum(0) if of_sums else change.double()).abs().max()
+def _noise(target: Any, ids: Tensor, theirs: _Steps, of_sums: bool) -> float:
+    """How much another way of reading changes the log-probability of a token, or the sum over a beginning, at most."""
+    logits = _logits(target, ids, theirs.result)
+    found, padded = (_log_probs(one, theirs.result) for one in (logits, _logits(target, ids, theirs.result, PADDING)))
+    by_padding, by_steps = found - padded, found.cpu() - theirs.scores.cpu()
+    if of_sums:
+        by_padding, by_steps = by_padding.double().cumsum(0), found.double().sum().cpu() - theirs.scores.cpu()
     _, exponent = math.frexp(float(logits.abs().max()))
-    return max(float(change), torch.finfo(logits.dtype).eps * 2.0 ** (exponent - 1))
+    spacing = torch.finfo(logits.dtype).eps * 2.0 ** (exponent - 1)
+    return max(float(by_padding.abs().max()), float(by_steps.abs().max()), spacing)
