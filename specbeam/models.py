@@ -81,8 +81,9 @@ def load_pair(
     packed: whether the linear layers are packed for a few rows at a time (`specbeam.packing`): True, False or
         "auto", which packs where it is possible.
     quantization_config: how transformers quantizes the target (`BitsAndBytesConfig`, `TorchAoConfig`, …, or a dict); a
-        checkpoint that is quantized needs none. Tokens are those of `generate` where a layer answers each token by
-        itself. bitsandbytes' 8 bits pick outliers for a whole pass, unless `llm_int8_threshold=0.0` is given.
+        checkpoint that is quantized needs none. With quantized weights tokens are those of `generate`. If activations
+        are quantized as well (bitsandbytes' 8 bits), rounding multiplies noise: `generate` differs from itself under
+        padding, and tokens may differ as much (`specbeam.agreement` measures it).
     compile: whether `torch.compile` makes the target's passes, or its options; True is {"dynamic": True}, one
         compilation for trees of all sizes. It takes a minute or more at the first passes, and packed weights cannot be
         compiled: on a CPU packing is faster, and is there at once.
