@@ -28,7 +28,7 @@ def forgotten() -> None:
 
 
 def decoded(pair: sb.Pair, **options: Any) -> list[Any]:
-    options = {"max_new_tokens": 12, "num_assistant_tokens": 7, "eos_token_id": None, **options}
+    options: dict[str, Any] = {"max_new_tokens": 12, "num_assistant_tokens": 7, "eos_token_id": None, **options}
     found = []
     for inputs in ({"input_ids": PROMPTS[:1]}, {"input_ids": PROMPTS}):
         for decode, more in ((sb.speculative, {}), (sb.speculative_beam, {"num_beams": 3})):

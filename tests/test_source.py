@@ -43,7 +43,7 @@ class Watched(HashLM):
 
 
 def watched(vocabulary: int, salt: int, eos: list[int] | None) -> Any:
-    model = hash_lm(vocabulary, salt, eos, 0)
+    model: Any = hash_lm(vocabulary, salt, eos, 0)
     model.__class__ = Watched
     model.config.levels = 49_999  # which of two equal scores comes first may depend on the company
     scorer_for(model)  # tries it, as nobody knows this class
