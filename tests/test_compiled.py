@@ -27,12 +27,14 @@ def forgotten() -> None:
     counters.clear()
 
 
-def decoded(pair: sb.Pair, **options: Any) -> list[Any]:
-    options: dict[str, Any] = {"max_new_tokens": 12, "num_assistant_tokens": 7, "eos_token_id": None, **options}
+def decoded(pair: sb.Pair, **given: Any) -> list[Any]:
+    options: dict[str, Any] = {"max_new_tokens": 12, "num_assistant_tokens": 7, "eos_token_id": None, **given}
     found = []
     for inputs in ({"input_ids": PROMPTS[:1]}, {"input_ids": PROMPTS}):
-        for decode, more in ((sb.speculative, {}), (sb.speculative_beam, {"num_beams": 3})):
-            one = decode(pair, inputs, **options, **more)
+        for one in (
+            sb.speculative(pair, inputs, **options),
+            sb.speculative_beam(pair, inputs, num_beams=3, **options),
+        ):
             found.append((one.sequences, one.scores))
     return found
 
