@@ -18,10 +18,10 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, finalize, ref
 
 import torch
-from torch import Tensor, nn
-from transformers import PretrainedConfig
+from torch import Tensor
 
 from .memory import ran_out
+from .signs import signs
 from .slots import slot_cache, slot_layers
 
 ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96)  # of a pass; beyond them multiples of 32
@@ -75,14 +75,14 @@ class GraphedPasses:
     def __init__(self, model: Any):
         self.cache = slot_cache()
         self._device = next(model.parameters()).device
-        self._model, self._signs = ref(model), _signs(model)
+        self._model, self._signs = ref(model), signs(model)
         self._shapes: dict[Any, _Shape] = {}
         self._pool: Any = None
         self._where: list[int] = []
 
     def again(self, model: Any, batch: int) -> bool:
         """Begin a decode of `batch` prompts; whether these recordings can still be used for it."""
-        if self._signs != _signs(model) or self.bytes() > MOST_KEPT:
+        if self._signs != signs(model) or self.bytes() > MOST_KEPT:
             return False
         return all([layer.again(batch) for layer in slot_layers(self.cache)])
 
@@ -225,41 +225,3 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     eps = torch.finfo(one.dtype).eps
     scale = other.abs().max().clamp(min=1e-6)
     return bool((one - other).abs().max() <= 64 * eps * scale)
-
-
-def _signs(model: nn.Module) -> int:
-    """A number that changes with whatever a pass of `model` may depend on: a replay would not notice.
-
-    That is where its weights lie, and every plain attribute of its modules and configuration (the switches of adapters,
-    say).
-    """
-    found: list[Any] = []
-    _collect(model, set(), found)
-    return hash(tuple(found))
-
-
-def _collect(thing: Any, seen: set[int], found: list[Any]) -> None:
-    if type(thing) in _PLAIN:
-        found.append(thing)
-    elif isinstance(thing, Tensor):
-        found.append(thing.data_ptr())
-    elif isinstance(thing, dict):
-        found.extend(thing)
-        for value in thing.values():
-            _collect(value, seen, found)
-    elif isinstance(thing, list | tuple):
-        for value in thing:
-            _collect(value, seen, found)
-    elif isinstance(thing, nn.Module | PretrainedConfig):
-        if id(thing) not in seen:
-            seen.add(id(thing))
-            found.append(type(thing))
-            for name, value in vars(thing).items():
-                if value or not isinstance(value, dict):  # most dictionaries of a module are empty
-                    found.append(name)
-                    _collect(value, seen, found)
-    else:
-        found.append(id(thing))
-
-
-_PLAIN = {bool, int, float, str, type(None), torch.dtype, torch.device}

@@ -93,10 +93,8 @@ def load_pair(
     unknown dtype or device, and for a draft model that has hardly a token in common with the target. Warns if the
     draft has more parameters than the target, or a vocabulary of its own, and how much of the target's that covers.
     """
-    if compile is not False:
-        if packed is True:
-            raise ValueError("packed weights cannot be compiled: give compile or packed=True")
-        packed = False
+    if compile is not False and packed is True:
+        raise ValueError("packed weights cannot be compiled: give compile or packed=True")
     torch_dtype = _dtype(dtype)
     place = _placement(device, device_map, tp_plan)
     if packed not in (True, False, "auto"):
@@ -112,39 +110,46 @@ def load_pair(
     model = load_model(source, "target", torch_dtype, place, revision, quantization_config)
     tokenizer = load_tokenizer(source, "target", revision)
     revisions: dict[str, str | None] = {"target": target_revision or getattr(model.config, "_commit_hash", None)}
-
-    if isinstance(draft, PreTrainedModel):
-        check_rows(draft, tokenizer)
-        drafter, draft_name = ModelDraft(draft), type(draft).__name__
-        warn_if_larger(draft, model)
-    elif hasattr(draft, "expand"):
-        drafter, draft_name = draft, type(draft).__name__
-    elif isinstance(draft, str) and draft in DRAFTS:
-        drafter, draft_name = DRAFTS[draft](), draft
-    elif draft == "auto":
-        parts = [FeatureDraft(load_draft(SHIPPED, model))] if target is None else []
-        drafter, draft_name = UnionDraft([*parts, RecallDraft(), NgramDraft()]), draft
-    elif draft == "trained":
-        drafter, draft_name = FeatureDraft(load_draft(SHIPPED, model)), draft
-    elif isinstance(draft, str | os.PathLike) and (Path(draft) / WEIGHTS).is_file():
-        drafter, draft_name = FeatureDraft(load_draft(draft, model)), str(draft)
-    elif isinstance(draft, str | os.PathLike):
+    own = _own_draft(draft, model, tokenizer, trained=target is None)
+    if own is None:
         small = load_model(draft, "draft", torch_dtype, {"device": model.device}, draft_revision)
         warn_if_larger(small, model)
         revisions["draft"] = getattr(small.config, "_commit_hash", None)
-        theirs = load_tokenizer(draft, "draft", draft_revision)
-        drafter, draft_name = _model_draft(small, theirs, tokenizer, packed), str(draft)
-    else:
-        raise ValueError(
-            f"draft={draft!r} is no draft: give one of 'auto', 'trained', {', '.join(map(repr, DRAFTS))}, a hub id or "
-            "folder, "
-            "a loaded model, or an object with an `expand` method"
-        )
+        own = _model_draft(small, load_tokenizer(draft, "draft", draft_revision), tokenizer, packed), str(draft)
     if compile is not False:
         model.compile(**({"dynamic": True} if compile is True else compile))
+        packed = False
     if cuda_graphs:
         record_passes(model)
-    return Pair(_pack(model, packed), drafter, tokenizer, f"{name} + {draft_name}", revisions)
+    return Pair(_pack(model, packed), own[0], tokenizer, f"{name} + {own[1]}", revisions)
+
+
+def _own_draft(draft: Any, model: PreTrainedModel, tokenizer: Any, trained: bool) -> tuple[Any, str] | None:
+    """The draft that needs no loading of another model, and its name; None for the hub id or folder of a model.
+
+    trained: whether "auto" has the shipped draft beside recall and n-grams.
+    """
+    if isinstance(draft, PreTrainedModel):
+        check_rows(draft, tokenizer)
+        warn_if_larger(draft, model)
+        return ModelDraft(draft), type(draft).__name__
+    if hasattr(draft, "expand"):
+        return draft, type(draft).__name__
+    if isinstance(draft, str) and draft in DRAFTS:
+        return DRAFTS[draft](), draft
+    if draft == "auto":
+        parts = [FeatureDraft(load_draft(SHIPPED, model))] if trained else []
+        return UnionDraft([*parts, RecallDraft(), NgramDraft()]), draft
+    if draft == "trained":
+        return FeatureDraft(load_draft(SHIPPED, model)), draft
+    if not isinstance(draft, str | os.PathLike):
+        raise ValueError(
+            f"draft={draft!r} is no draft: give one of 'auto', 'trained', {', '.join(map(repr, DRAFTS))}, a hub id or "
+            "folder, a loaded model, or an object with an `expand` method"
+        )
+    if (Path(draft) / WEIGHTS).is_file():
+        return FeatureDraft(load_draft(draft, model)), str(draft)
+    return None
 
 
 def _model_draft(small: PreTrainedModel, theirs: Any, tokenizer: Any, packed: bool | str) -> Draft:

@@ -149,7 +149,11 @@ def hooked(model: Any) -> None:
     model.model.layers[1].register_forward_hook(lambda module, given, output: output)
 
 
-@pytest.mark.parametrize("change", [scaled, switched, hooked])
+def rescaled(model: Any) -> None:
+    model.model.layers[1].mlp.down_proj.scales = torch.ones(3)  # a tensor that is neither parameter nor buffer
+
+
+@pytest.mark.parametrize("change", [rescaled, scaled, switched, hooked])
 def test_a_model_that_has_changed_is_recorded_anew(change: Any, graphs: list[Again]) -> None:
     model = recorded()
     settled(model)
