@@ -96,7 +96,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def visitors(chromium: Browser) -> Iterator[Visitors]:
-    """Opens pages (`visitors.open(url)`), and fails the test for errors in them, but for those that `expected` names."""
+    """Opens pages (`visitors.open(url)`), and fails the test for errors in them that `expected` does not name."""
     found = Visitors(chromium)
     yield found
     found.close()
