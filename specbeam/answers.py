@@ -25,7 +25,7 @@ from transformers.cache_utils import Cache
 
 from .attention import NAME as GROUPED
 from .feature_model import FeatureConfig
-from .slots import SlotLayer
+from .slots import slot_cache, slot_layers
 
 # Ways to begin a user's turn, written for this project. Half of the rows begin with none of them.
 OPENINGS = (
@@ -97,7 +97,7 @@ def write(
     batch, width = prompts.shape
     states = model.dtype if model.dtype != torch.float64 else torch.float32
     features = torch.zeros(batch, length, len(layers), model.config.get_text_config().hidden_size, dtype=states)
-    cache = Cache(layer_class_to_replicate=SlotLayer)
+    cache = slot_cache()
     same = bool((prompts == prompts[0]).all())
     read = (prompts[:1] if same else prompts).to(model.device)
     output = model(input_ids=read, past_key_values=cache, use_cache=True, output_hidden_states=True, logits_to_keep=1)
@@ -146,8 +146,8 @@ def _draw(logits: Tensor, temperatures: Tensor, generator: torch.Generator) -> T
 
 
 def _select(cache: Cache, rows: Tensor) -> None:
-    for layer in cache.layers:
-        layer.select(rows)  # type: ignore[attr-defined]
+    for layer in slot_layers(cache):
+        layer.select(rows)
 
 
 def stop_tokens(model: PreTrainedModel) -> set[int]:

@@ -54,12 +54,6 @@ def records_passes(model: Any) -> bool:
     return model in _recorded
 
 
-def launch_one_by_one(model: Any) -> None:
-    """Record no passes of `model` any more."""
-    _recorded.discard(model)
-    _idle.pop(model, None)
-
-
 def rounded(rows: int) -> int:
     """How many rows a pass over so many gets."""
     return next((size for size in ROWS if size >= rows), -(-rows // 32) * 32)
@@ -82,7 +76,7 @@ class GraphedPasses:
 
     def again(self, model: Any, batch: int) -> bool:
         """Begin a decode of `batch` prompts; whether these recordings can still be used for it."""
-        if self._signs != signs(model) or self.bytes() > MOST_KEPT:
+        if self._signs != signs(model):
             return False
         return all([layer.again(batch) for layer in slot_layers(self.cache)])
 
@@ -159,7 +153,8 @@ class GraphedPasses:
     def _refuse(self, reason: str) -> None:
         model = self._model()
         self._shapes.clear()
-        launch_one_by_one(model)
+        _recorded.discard(model)
+        _idle.pop(model, None)
         warnings.warn(
             f"passes of {type(model).__name__} are not recorded as CUDA graphs ({reason}). The results are the same, "
             "a pass takes longer; without cuda_graphs=True the attempt is saved.",

@@ -28,6 +28,7 @@ from .feature_model import FeatureConfig, FeatureModel
 from .fingerprint import Fingerprint, fingerprint, matches
 from .heldout import agreement, greedy_answers
 from .prompts import render_prompt
+from .records import write_atomic
 from .shards import Shards, frequent
 from .trained import card, new_draft, save_draft
 from .training import FeatureStudent, Progress, train
@@ -155,14 +156,8 @@ def measured(model: FeatureModel, held: dict[str, dict[str, Tensor]]) -> dict[st
 def publish(model: FeatureModel, training: dict[str, Any], folder: Path, known: Fingerprint | None = None) -> None:
     """Write the draft, `training.json` and the card, each whole or not at all; `known` is the target's fingerprint."""
     save_draft(model, folder, training["target"], known)
-    _write(folder / "training.json", json.dumps(training, indent=1))
-    _write(folder / "README.md", card(training))
-
-
-def _write(path: Path, text: str) -> None:
-    scratch = path.with_name(f"{path.name}.part")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
+    write_atomic(folder / "training.json", json.dumps(training, indent=1))
+    write_atomic(folder / "README.md", card(training))
 
 
 def _machine(device: torch.device) -> str:
@@ -193,8 +188,7 @@ def _known(folder: Path, target: PreTrainedModel) -> Fingerprint:
         )
     found = fingerprint(target)
     if not path.exists():  # folders of earlier versions have none
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(path, json.dumps(found))
+        write_atomic(path, json.dumps(found))
     return found
 
 

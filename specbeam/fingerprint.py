@@ -11,8 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
+
+from .packing import dense_weight
 
 EMBEDDING = "input embedding"
 _SIDE = 8  # rows and columns that are looked at in a matrix
@@ -50,15 +52,11 @@ def _layer(target: PreTrainedModel, name: str) -> Any:
 
 
 def _sample(layer: Any) -> dict[str, Any] | None:
-    weight = getattr(layer, "weight", None)
-    if weight is not None and weight.is_meta and hasattr(layer, "packed"):
-        weight = layer.packed.weight.to_dense()
-    if not isinstance(weight, Tensor) or type(weight.data) is not Tensor:
-        return None
-    if weight.is_meta or weight.dim() != 2 or not weight.is_floating_point():
+    weight = dense_weight(layer)
+    if weight is None or weight.dim() != 2:
         return None
     rows, columns = (torch.linspace(0, size - 1, min(_SIDE, size)).long() for size in weight.shape)
-    values = weight.detach()[rows.to(weight.device)][:, columns.to(weight.device)]
+    values = weight[rows.to(weight.device)][:, columns.to(weight.device)]
     return {
         "shape": list(weight.shape),
         "dtype": str(weight.dtype).removeprefix("torch."),

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from .architectures import AFTER_HEAD, AFTER_HEAD_OF, text_config
+from .packing import dense_weight
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,8 @@ class LogitHead:
         head: Any = model.get_output_embeddings()
         bias = getattr(head, "bias", None)
         bias = None if bias is None else bias.detach()
-        if head.weight.is_meta:  # packed for a CPU
-            weight = head.packed.weight.to_dense().detach()
-        elif dense(head.weight):
-            weight = head.weight.detach()
-        else:
+        weight = dense_weight(head)
+        if weight is None:
             weight = _answers_to_unit_vectors(head, bias, model)
         if kept is not None:
             kept = kept.to(weight.device)
@@ -78,11 +76,6 @@ class LogitHead:
         """Logits, shape (..., tokens), of hidden states as the model hands them to its head, (..., hidden size)."""
         bias = None if self.bias is None else self.bias.to(states.dtype)
         return self.after(F.linear(states, self.weight.to(states.dtype), bias))
-
-
-def dense(weight: Tensor) -> bool:
-    """Whether a weight is plain numbers, and neither quantized nor shared out among processes."""
-    return type(weight.data) is Tensor and weight.is_floating_point()
 
 
 @torch.no_grad()

@@ -93,6 +93,8 @@ def load_pair(
     unknown dtype or device, and for a draft model that has hardly a token in common with the target. Warns if the
     draft has more parameters than the target, or a vocabulary of its own, and how much of the target's that covers.
     """
+    if not isinstance(compile, bool | dict):
+        raise ValueError(f"compile={compile!r} is none of True, False, or a dict of torch.compile's options")
     if compile is not False and packed is True:
         raise ValueError("packed weights cannot be compiled: give compile or packed=True")
     torch_dtype = _dtype(dtype)
@@ -117,7 +119,10 @@ def load_pair(
         revisions["draft"] = getattr(small.config, "_commit_hash", None)
         own = _model_draft(small, load_tokenizer(draft, "draft", draft_revision), tokenizer, packed), str(draft)
     if compile is not False:
-        model.compile(**({"dynamic": True} if compile is True else compile))
+        try:
+            model.compile(**({"dynamic": True} if compile is True else compile))
+        except TypeError as error:
+            raise ValueError(f"compile={compile!r}: {error}") from error
         packed = False
     if cuda_graphs:
         record_passes(model)

@@ -102,6 +102,19 @@ def pack_layers(module: nn.Module) -> None:
     _pack([layer for layer in module.modules() if type(layer) is nn.Linear], set())
 
 
+def dense_weight(layer: nn.Module) -> torch.Tensor | None:
+    """The weight of a layer as plain numbers, unpacked if it is packed.
+
+    None if it has another form: quantized, shared out among processes, or not in memory.
+    """
+    weight: Any = getattr(layer, "weight", None)
+    if isinstance(layer, PackedLinear) and weight.is_meta:
+        return layer.packed.weight.to_dense()
+    if not isinstance(weight, torch.Tensor) or type(weight.data) is not torch.Tensor:
+        return None
+    return None if weight.is_meta or not weight.is_floating_point() else weight.detach()
+
+
 def packs(dtype: torch.dtype) -> bool:
     """Whether this machine's oneDNN multiplies packed weights of `dtype` correctly."""
     return dtype in PACKABLE_DTYPES and _correct(dtype)

@@ -21,8 +21,8 @@ from transformers import PreTrainedModel
 
 from .feature_model import FeatureConfig, FeatureModel
 from .fingerprint import Fingerprint, matches
-from .logit_head import LogitHead, dense
-from .packing import pack_layers, packs
+from .logit_head import LogitHead
+from .packing import dense_weight, pack_layers, packs
 
 WEIGHTS = "draft.safetensors"
 SHIPPED = Path(__file__).parent / "weights" / "SmolLM2-135M-Instruct"
@@ -105,13 +105,13 @@ def load_draft(folder: str | os.PathLike, target: PreTrainedModel, packed: bool 
 
 def _embedding(target: PreTrainedModel) -> torch.Tensor:
     """The target's input embedding, (vocabulary, hidden size)."""
-    embedding: Any = target.get_input_embeddings()
-    if not dense(embedding.weight):
+    weight = dense_weight(target.get_input_embeddings())
+    if weight is None:
         raise ValueError(
             f"a trained draft reads the input embedding of {type(target).__name__}, which is quantized or shared out "
             "among processes; leave it as it is, or use draft='recall'"
         )
-    return embedding.weight.detach()
+    return weight
 
 
 def _tokens(target: PreTrainedModel) -> int:

@@ -65,6 +65,12 @@ def test_inductors_code_gives_the_same_tokens(folder: Path) -> None:
     assert counters["stats"]["unique_graphs"]
 
 
+@pytest.mark.parametrize("options", ["inductor", {"mood": "fast"}])
+def test_what_torch_compile_does_not_know_is_named(folder: Path, options: Any) -> None:
+    with pytest.raises(ValueError, match=r"compile=.*(none of True|mood)"):
+        sb.load_pair(folder, device="cpu", compile=options)
+
+
 def test_packed_weights_are_not_compiled(folder: Path) -> None:
     with pytest.raises(ValueError, match="packed weights cannot be compiled"):
         sb.load_pair(folder, device="cpu", packed=True, compile=True)
