@@ -55,7 +55,7 @@ demo: model  ## Open the web page on this machine (ARGS="--port 7861 --target â€
 	$(BIN)/specbeam demo $(ARGS)
 
 bench: $(READY)  ## Time the decoders against transformers
-	$(BIN)/python -m specbeam.bench $(ARGS)
+	$(BIN)/python -m specbeam.evaluation.bench.measure $(ARGS)
 
 test: $(READY)  ## Run the tests, without those marked slow (PYTEST_ARGS="-k name")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -69,6 +69,7 @@ fuzz: $(READY)  ## Decode random cases for FUZZ_S seconds (600), beside transfor
 lint: $(READY)  ## Check style, and that notebooks hold no outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --keep-id --verify $(NOTEBOOKS))
 
 format: $(READY)  ## Format the code

@@ -1,4 +1,4 @@
-from specbeam.cli import app
+from specbeam.apps.cli.main import app
 
 if __name__ == "__main__":
     app()

@@ -9,7 +9,7 @@ from fakes import Oracle, fake_pair, hash_lm
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from specbeam.models import Pair
+from specbeam.models.load import Pair
 
 WORDS = ["<unk>", "<script>window.hacked=1</script>", "<img/src=x/onerror=window.hacked=1>", "${window.hacked=1}"]
 WORDS += ["{{value}}", "</div></svg>", "&lt;", "👩‍👩‍👧", "\u202eolleh", "שלום", "§w", "'\""]

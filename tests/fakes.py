@@ -11,8 +11,8 @@ from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 import specbeam as sb
-from specbeam.models import Pair
-from specbeam.tree import TokenTree
+from specbeam.core.tree import TokenTree
+from specbeam.models.load import Pair
 
 FEW = 23  # so few values that equal logits are common: ties have to fall as they do in transformers
 

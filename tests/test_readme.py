@@ -12,8 +12,8 @@ import pytest
 import typer.main
 
 import specbeam as sb
-from specbeam.cli import app
-from specbeam.palette import STATES
+from specbeam.apps.cli.main import app
+from specbeam.pictures.palette import STATES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from specbeam.answers import OPENINGS
+from specbeam.training.prompts_and_answers import OPENINGS
 
 MARKS = ["<unk>", "<s>", "</s>", "user", "assistant", ":"]
 WORDS = list(dict.fromkeys([*MARKS, *" ".join(OPENINGS).split(), "It", "rains", "a", "river", "is", "long", "and"]))

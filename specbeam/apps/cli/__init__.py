@@ -1,0 +1,1 @@
+"""The command `specbeam`, a file a command; `main` puts them together."""

@@ -1,0 +1,86 @@
+"""`specbeam distill`: train a draft for a target, with nothing but the target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .runs import one_line_errors
+
+PASSAGES_LICENCE = "part of them are its summaries of Wikipedia passages from BoolQ (CC BY-SA 3.0)"
+
+
+@one_line_errors
+def distill(
+    out: Annotated[Path, typer.Option(help="Folder for the texts, the checkpoints and the draft.")],
+    target: Annotated[str | None, typer.Option(help="Hub id or folder; default: the embedded model.")] = None,
+    positions: Annotated[int, typer.Option(min=1, help="Tokens that the target writes first.")] = 1_000_000,
+    minutes: Annotated[float, typer.Option(min=0.0, help="Minutes of training, earlier calls included.")] = 60.0,
+    kept_tokens: Annotated[int, typer.Option(min=8, help="Tokens that the draft can propose.")] = 8192,
+    passages: Annotated[bool, typer.Option(help="A fourth of the texts are summaries of Wikipedia passages.")] = True,
+    rows: Annotated[int, typer.Option(min=1, help="Texts written side by side.")] = 128,
+    length: Annotated[int, typer.Option(min=16, help="Longest text in tokens, question included.")] = 208,
+    dtype: Annotated[str, typer.Option(help="Of the target while it writes.")] = "bfloat16",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps …")] = "auto",
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the target on the hub.")] = None,
+) -> None:
+    """Train a draft for a target on texts that the target writes. Interrupted, the same command goes on."""
+    # the models take seconds to import, which `specbeam --help` should not cost
+    from specbeam.evaluation import data
+    from specbeam.models.embedded import NAME
+    from specbeam.models.load import load_pair
+    from specbeam.pictures.plots import training_curves
+    from specbeam.training.distill import LICENCE
+    from specbeam.training.distill import distill as distil
+
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out={str(out)!r} is a file; give a folder, new or from an earlier call")
+    console = Console(stderr=True, highlight=False)
+    texts: list[str] = []
+    if passages:
+        try:
+            texts = data.passages()
+        except ValueError as error:
+            console.print(f"without summaries: {error}", markup=False)
+    pair = load_pair(target, "none", dtype=dtype, device=device, revision=revision, packed=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[says]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bars:
+        writing = bars.add_task("texts", total=positions, says="")
+        training = bars.add_task("training", total=60 * minutes, says="after held-out prompts are answered")
+
+        def written(count: int) -> None:
+            bars.update(writing, completed=min(count, positions), says=f"{count:,} tokens")
+
+        def told(progress: Any) -> None:
+            says = f"loss {progress.losses[-1][1]:.2f}"
+            if progress.agreements:
+                says += f", agrees in {progress.agreements[-1][1][0]:.0%}"
+            bars.update(training, completed=progress.seconds, says=says)
+
+        try:
+            found = distil(
+                pair.target,
+                pair.tokenizer,
+                target or NAME,
+                out,
+                **{"positions": positions, "minutes": minutes, "kept_tokens": kept_tokens, "passages": texts},
+                **{"rows": rows, "length": length, "written": written, "told": told},
+                licence=f"{LICENCE}; {PASSAGES_LICENCE}" if texts else LICENCE,
+            )
+        except KeyboardInterrupt:
+            bars.stop()
+            console.print("stopped; the same command goes on from the last checkpoint")
+            raise typer.Exit(130) from None
+    scratch = out / "training.part.png"
+    training_curves(found).savefig(scratch, dpi=120)
+    scratch.replace(out / "training.png")
+    table = Table("held-out prompts", *(f"depth {depth + 1}" for depth in range(found["depths"])))
+    for name, hits in found["agreement"].items():
+        table.add_row(name, *(f"{share:.2f}" for share in hits["top_1"]))
+    Console(highlight=False).print(table)
+    print(f"use it: load_pair({target!r}, draft={str(out)!r})")

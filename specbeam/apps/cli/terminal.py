@@ -1,0 +1,95 @@
+"""A decode in a terminal: tokens coloured by verdict, while they come and at the end.
+
+Where colour is not wanted (NO_COLOR) Rich leaves it out, and what was corrected stays bold; where the output is no
+terminal nobody looks on, and the text comes as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+from torch import Tensor
+
+from specbeam.core.stats import Trace
+from specbeam.decoding.live import LiveDecode
+from specbeam.models.load import Pair
+from specbeam.pictures.palette import ACCEPTED, CORRECTED, STATES, UNDRAFTED
+from specbeam.pictures.token_text import completed, lone, token_texts
+from specbeam.pictures.verdicts import History
+
+from .common import heading, summary
+
+STYLES = {ACCEPTED: "green", CORRECTED: "bold bright_blue", UNDRAFTED: ""}
+
+
+def coloured(trace: Trace, texts: Mapping[int, str], result: int = 0, skipped: frozenset[int] = frozenset()) -> Text:
+    """A returned sequence of a trace, each token in the style of its verdict. Tokens in `skipped` are left out."""
+    history = History(trace, texts)
+    moment = history.at()
+    path = [node for node in history.results[result] if history.nodes[node].token not in skipped]
+    found = Text()
+    for node, words in zip(path, completed([history.text(n) for n in path]), strict=True):
+        # a terminal would obey an escape sequence that a model wrote
+        safe = "".join(c if c.isprintable() or c in "\n\t" else "" if lone(c) else "�" for c in words)
+        found.append(safe, STYLES.get(moment.states[node], ""))
+    return found
+
+
+def legend() -> Text:
+    """What the styles mean, on a line."""
+    found = Text()
+    for state, style in STYLES.items():
+        found.append(("" if not found else "  ") + STATES[state].label, style or "default")
+    return found
+
+
+def show(pair: Pair, inputs: Mapping[str, Tensor], method: str, options: Mapping[str, Any], console: Console) -> None:
+    """Decode one prompt before the eyes of whoever sits at `console`, and leave the text and a summary there.
+
+    Ctrl-C ends the decode and keeps what there is. `method` and `options` are as for `LiveDecode`.
+    """
+    decode = LiveDecode(pair, inputs, method, {**options, "trace": True})
+    special = frozenset(pair.tokenizer.all_special_ids)
+    watch(decode, pair.tokenizer, special, console)
+    decoded = decode.wait()
+    assert decoded.trace is not None
+    trace = decoded.trace[0]
+    texts = token_texts(trace, pair.tokenizer)
+    for rank in range(len(decoded.sequences)):
+        if len(decoded.sequences) > 1:
+            console.print(Text(heading(decoded, rank)))
+        console.print(stripped(coloured(trace, texts, rank, special)))
+        console.print()
+    console.print(legend())
+    stopped = "stopped; " if decode.stopped else ""
+    console.print(Text(stopped + summary(pair, method, decoded), "dim"))
+
+
+def watch(decode: LiveDecode, tokenizer: Any, special: frozenset[int], console: Console) -> None:
+    """Show the text of a decode on `console` until it ends."""
+    with Live(console=console, transient=True, auto_refresh=False, vertical_overflow="visible") as live:
+        shots = iter(decode)
+        while True:
+            try:
+                shot = next(shots, None)
+            except KeyboardInterrupt:
+                decode.stop()
+                shots = iter(decode)  # the interrupt has closed the first one
+                continue
+            if shot is None:
+                return
+            trace = shot.as_result()
+            text = stripped(coloured(trace, token_texts(trace, tokenizer), 0, special))
+            # Live cannot redraw what has left the screen: the end of the text must do
+            lines = text.wrap(console, console.width)
+            live.update(Text("\n").join(lines[-max(console.height - 2, 1) :]), refresh=True)
+
+
+def stripped(text: Text) -> Text:
+    """The text without space at its ends."""
+    text.rstrip()
+    return text[len(text.plain) - len(text.plain.lstrip()) :] if text.plain else text

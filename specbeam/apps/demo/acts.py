@@ -1,0 +1,172 @@
+"""What the web page does for its visitors, as news for named parts of the page: a run, a race, a step back, a stop.
+
+A run and a race are iterators of news: {"status": markup, "tree": markup, "busy": whether something goes on, …}.
+Knows no Gradio: `demo_page` hands the news on to its components.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from specbeam.apps.cli.common import as_dict
+from specbeam.decoding.live import Snapshot
+from specbeam.pictures.drawing import Picture
+from specbeam.pictures.timeline import round_timeline
+from specbeam.pictures.token_strip import token_strip
+from specbeam.pictures.token_text import token_texts
+from specbeam.pictures.trees import beam_tree, frames
+
+from . import text as say
+from .jobs import Desk, Job
+
+News = dict[str, Any]
+KEPT = 50  # visitors whose last run can still be stepped through
+PICTURES_S = 0.5  # seconds between two pictures of a running decode at least
+SHARE = 5  # drawing takes at most one part of so many of the time, as the decode waits for it
+
+
+@dataclass
+class Visitor:
+    """What the server keeps of a visitor: the jobs that go on, and the pictures of the last run."""
+
+    jobs: list[Job] = field(default_factory=list)
+    frames: list[Picture] = field(default_factory=list)
+
+
+class Acts:
+    """The acts of one page. `name` is a visitor's, which the visitor alone knows; `about` stands in every record."""
+
+    def __init__(self, desk: Desk, about: Mapping[str, Any] | None = None):
+        self.desk, self.about = desk, dict(about or {})
+        self._visitors: OrderedDict[str, Visitor] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def run(self, name: str, given: Mapping[str, Any]) -> Iterator[News]:
+        """One method on one prompt: news while it goes on, and all pictures and links at its end."""
+        with self._job(name, given) as (job, refused):
+            if job is None:
+                yield {"status": refused, "show": "run", "busy": False}
+                return
+            method = job.asked.method
+            empty = dict.fromkeys(("answer", "links", "strip", "tree", "timeline"), "")
+            yield {**empty, "frames": 0, "busy": True, "show": "run", "status": say.status(next(iter(job)), job.asked)}
+            ready, last = 0.0, None
+            for now in job:
+                news: News = {"status": say.status(now, job.asked)}
+                shot = now.shots.get(method)
+                if shot is not None and (shot is not last or now.ended):
+                    begin = time.perf_counter()
+                    news["answer"] = say.answer(shot.text)
+                    if now.ended:
+                        news |= self._pictures(name, shot)
+                    elif last is not None and begin >= ready:  # the first text does not wait for pictures
+                        news |= self._pictures_so_far(shot)
+                        ready = begin + max(PICTURES_S, SHARE * (time.perf_counter() - begin))
+                    last = shot
+                if now.ended:
+                    document = self._record(job, now.results)
+                    news |= {"busy": False, "links": say.links(job.asked, document) if document else ""}
+                yield news
+
+    def race(self, name: str, given: Mapping[str, Any]) -> Iterator[News]:
+        """All four methods on one prompt, one after the other."""
+        with self._job(name, given, race=True) as (job, refused):
+            if job is None:
+                yield {"race_status": refused, "show": "race", "busy": False}
+                return
+            yield {"cards": "", "race_links": "", "busy": True, "show": "race"}
+            for now in job:
+                news = {"race_status": say.race_status(now), "cards": say.race(now)}
+                if now.ended:
+                    document = self._record(job, now.results)
+                    news |= {"busy": False, "race_links": say.links(job.asked, document) if document else ""}
+                yield news
+
+    def step(self, name: str, number: int) -> str:
+        """The picture of that number of the visitor's last run."""
+        with self._guard:
+            found = self._visitors.get(name)
+            pictures = found.frames if found else []
+        if not 0 <= number < len(pictures):
+            return say.refusal("The pictures of this run are no longer kept. Run it again to step through it.")
+        return pictures[number].html()
+
+    def count(self, name: str) -> int:
+        """How many pictures `step` has for a visitor."""
+        with self._guard:
+            found = self._visitors.get(name)
+            return len(found.frames) if found else 0
+
+    def stop(self, name: str) -> None:
+        """End what the visitor has begun."""
+        with self._guard:
+            jobs = list(self._visitors[name].jobs) if name in self._visitors else []
+        for job in jobs:
+            job.stop()
+
+    def leave(self, name: str) -> None:
+        """The visitor has gone: end its jobs and forget it."""
+        self.stop(name)
+        with self._guard:
+            self._visitors.pop(name, None)
+
+    def decode(self, name: str, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The text of a decode, and what it took. Raises ValueError, in words for the visitor, if there is none."""
+        with self._job(name, given, trace=False) as (job, refused):
+            if job is None:
+                raise ValueError(refused)
+            now = job.wait()
+        if now.error or job.asked.method not in now.results:
+            raise ValueError(now.error or "The decode was stopped before its first token.")
+        decoded = now.results[job.asked.method]
+        found = as_dict(job.asked.method, decoded)
+        about = {"tokens": found["sequences"][0], "score": found["scores"][0], "stopped": now.stopped}
+        query = job.asked.query()
+        return decoded.text[0], say.plain({**found["stats"], **about, "exact": decoded.exact, "query": query})
+
+    @contextmanager
+    def _job(
+        self, name: str, given: Mapping[str, Any], race: bool = False, trace: bool = True
+    ) -> Iterator[tuple[Job | None, str]]:
+        """A job, listed with its visitor while it goes on and stopped if nobody looks on any more; or why not."""
+        try:
+            job = self.desk.ask(given, race, trace)
+        except ValueError as error:
+            yield None, say.refusal(str(error)) if trace else str(error)
+            return
+        with self._guard:
+            visitor = self._visitors.setdefault(name, Visitor())
+            self._visitors.move_to_end(name)
+            visitor.jobs.append(job)
+        try:
+            yield job, ""
+        finally:
+            job.stop()
+            with self._guard:
+                visitor.jobs.remove(job)
+                for old in [each for each, one in self._visitors.items() if not one.jobs][:-KEPT]:
+                    del self._visitors[old]
+
+    def _pictures_so_far(self, shot: Snapshot) -> News:
+        trace = shot.as_result()
+        texts = token_texts(trace, self.desk.pair.tokenizer)
+        return {"strip": token_strip(trace, texts).html(), "tree": beam_tree(trace, texts).html()}
+
+    def _pictures(self, name: str, shot: Snapshot) -> News:
+        trace = shot.as_result()
+        texts = token_texts(trace, self.desk.pair.tokenizer)
+        pictures = frames(trace, texts)
+        with self._guard:
+            if name in self._visitors:
+                self._visitors[name].frames = pictures
+        news = {"strip": token_strip(trace, texts).html(), "timeline": round_timeline(trace).html()}
+        return {**news, "tree": pictures[-1].html(), "frames": len(pictures)}
+
+    def _record(self, job: Job, results: Mapping[str, Any]) -> dict[str, Any] | None:
+        return say.record(self.desk.pair, job.asked, results, self.about) if results else None

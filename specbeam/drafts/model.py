@@ -1,0 +1,90 @@
+"""ModelDraft: a smaller causal LM proposes. It has a scorer of its own, and so a cache, over the target's trees."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from specbeam.core.draft import Draft, Proposal
+from specbeam.core.tree import ROOT, TokenTree
+from specbeam.engines.sequences import scorer_for
+
+
+class ModelDraft(Draft):
+    """A smaller causal LM with the target's vocabulary. It has its own cache over the same trees.
+
+    Args:
+        model: the draft model.
+        width: proposals a node.
+        temperature: None proposes the likeliest tokens; a positive value draws them without replacement from the
+            draft's distribution at that temperature (the Gumbel-top-k trick; Kool et al. 2019, section 2.3).
+        top_k: with a temperature, draw among the `top_k` likeliest only.
+        generator: source of randomness for these draws; None makes one for every decode, seeded with 0.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        width: int = 8,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        generator: torch.Generator | None = None,
+    ):
+        if width < 1 or (top_k is not None and top_k < 1):
+            raise ValueError(f"width and top_k must be at least 1, got {width} and {top_k}.")
+        if temperature is not None and temperature <= 0:
+            raise ValueError(f"temperature must be positive, got {temperature}; None proposes the likeliest tokens.")
+        self.model, self.width, self.temperature, self.top_k = model, width, temperature, top_k
+        self.generator, self._own = generator, generator is None
+        self._scorer = scorer_for(model)
+
+    def start(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor) -> None:
+        self._proposals: list[dict[int, list[Proposal]]] = [{} for _ in trees]
+        if self._own:
+            self.generator = None  # what was decoded before shall not matter
+        logits = self._scorer.start(trees, input_ids, attention_mask)
+        for b, proposals in enumerate(self._read(logits)):
+            self._proposals[b][ROOT] = proposals
+        self.passes += 1
+
+    def expand(self, trees: list[TokenTree], nodes: list[list[int]]) -> list[list[list[Proposal]]]:
+        missing = [self._unread(b, tree, asked) for b, (tree, asked) in enumerate(zip(trees, nodes, strict=True))]
+        if any(missing):
+            answers = iter(self._read(self._scorer.score(missing)))
+            self.passes += 1
+            for b, unread in enumerate(missing):
+                for node in unread:
+                    self._proposals[b][node] = next(answers)
+        return [[self._proposals[b][node] for node in asked] for b, asked in enumerate(nodes)]
+
+    def compact(self, running: list[list[int]]) -> None:
+        self._scorer.compact(running)
+
+    def _unread(self, b: int, tree: TokenTree, nodes: list[int]) -> list[int]:
+        """The nodes and ancestors that the draft has no slot for yet, parents first."""
+        unread: set[int] = set()
+        for node in nodes:
+            while not self._scorer.scored(b, node) and node not in unread:
+                unread.add(node)
+                node = tree.parents[node]
+        return sorted(unread)
+
+    def _read(self, logits: Tensor) -> list[list[Proposal]]:
+        log_probs = logits.float().log_softmax(-1)
+        ranking = log_probs
+        if self.temperature is not None:
+            ranking = log_probs / self.temperature
+            if self.top_k is not None:
+                kth = ranking.topk(min(self.top_k, ranking.shape[-1])).values[:, -1:]
+                ranking = ranking.masked_fill(ranking < kth, -torch.inf)
+            if self.generator is None:  # never the global one: a drop-in samples from that as the target would
+                self.generator = torch.Generator(ranking.device).manual_seed(0)
+            uniform = torch.rand(ranking.shape, generator=self.generator, device=ranking.device)
+            ranking = ranking - torch.log(-torch.log(uniform))
+        values, tokens = ranking.topk(min(self.width, ranking.shape[-1]))
+        chosen = log_probs.gather(-1, tokens).tolist()
+        rows = zip(tokens.tolist(), chosen, values.tolist(), strict=True)
+        return [[Proposal(t, p) for t, p, v in zip(*row, strict=True) if v > -math.inf] for row in rows]

@@ -1,0 +1,197 @@
+"""Who takes part in the benchmark: transformers' `generate` on one target or two, and our decoders.
+
+Our rows run on the target as `load_pair` gives it, on a CPU with packed weights. Packing helps transformers too, so
+transformers runs on both: on the target as it comes, and on ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from specbeam.core.draft import UnionDraft
+from specbeam.core.stats import Stats
+from specbeam.decoding.decoders import Decoded, beam, greedy, speculative, speculative_beam
+from specbeam.drafts.recall import NgramDraft, RecallDraft
+from specbeam.engines.packing import PackedLinear
+from specbeam.models.checkpoints import check_vocabulary
+from specbeam.models.load import Pair, load_pair
+
+from .cases import ALL, ASSISTED, LOOKUP, NO_DRAFT, PACKED, PLAIN, TRAINED, UNTRAINED, Run, Runner
+
+LOOKUP_TOKENS = 10  # what transformers' documentation gives as its example of prompt_lookup_num_tokens
+
+
+@dataclass(frozen=True)
+class Contenders:
+    """The loaded models. `plain` is `main` where the main target is not packed: one baseline then."""
+
+    main: Pair
+    plain: Pair
+    ours: dict[str, Pair]  # row -> pair with its draft
+    assistant: Any = None
+    remarks: list[str] = field(default_factory=list)  # what was left out, and why
+
+    @property
+    def packed(self) -> bool:
+        return self.plain is not self.main
+
+    @property
+    def default(self) -> str:
+        """Our row with the draft that was asked for."""
+        return list(self.ours)[-1]
+
+
+def load_contenders(
+    target: str | None = None,
+    draft: str = "auto",
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    packed: bool | str = "auto",
+    assistant: str | None = None,
+) -> Contenders:
+    """Load what takes part; arguments as for `load_pair`.
+
+    draft: "auto" compares its parts as well; anything else has one row of its own name.
+    assistant: hub id or folder of a smaller model for transformers' assisted generation.
+
+    Raises ValueError as `load_pair` does. What "auto" has no trained draft for goes without that row.
+    """
+    load: Callable[..., Pair] = partial(load_pair, dtype=dtype, device=device)
+    main = load(target, draft=draft, packed=packed)
+    plain = load(target, draft="none", packed=False) if _is_packed(main.target) else main
+    untrained = replace(main, draft=UnionDraft([RecallDraft(), NgramDraft()]))
+    ours, remarks = {UNTRAINED: untrained}, []
+    if draft != "auto":
+        ours[draft.rstrip("/").rpartition("/")[2]] = main
+    else:
+        try:
+            ours[TRAINED] = replace(main, draft=load(target, draft="trained", packed=packed).draft)
+        except ValueError as error:
+            remarks.append(f"without the row {TRAINED!r}: {error}")
+        if _parts(main.draft) == _parts(untrained.draft):
+            del ours[UNTRAINED]
+            remarks.append(f"without the row {UNTRAINED!r}: the row {ALL!r} has just these drafts")
+        ours[ALL] = main
+    helper = None
+    if assistant is not None:
+        small = load(assistant, draft="none", packed=packed)
+        check_vocabulary(main.tokenizer, small.tokenizer)
+        helper = small.target
+    return Contenders(main, plain, ours, helper, remarks)
+
+
+def make_runners(who: Contenders, max_new_tokens: int) -> dict[str, Runner]:
+    """The rows of the table, baselines first: each decodes one prompt, or a batch, with some beams."""
+    target = who.main.target
+    runners = {PLAIN: _transformers(who.plain.target, max_new_tokens)}
+    if who.packed:
+        runners[PACKED] = _transformers(target, max_new_tokens)
+    runners[LOOKUP] = _transformers(target, max_new_tokens, prompt_lookup_num_tokens=LOOKUP_TOKENS)
+    if who.assistant is not None:
+        runners[ASSISTED] = _transformers(target, max_new_tokens, assistant_model=who.assistant)
+    runners[NO_DRAFT] = _ours(who.main, greedy, beam, max_new_tokens)
+    for name, pair in who.ours.items():
+        runners[name] = _ours(pair, speculative, speculative_beam, max_new_tokens)
+    return runners
+
+
+def _transformers(target: Any, max_new_tokens: int, **options: Any) -> Runner:
+    settings = {"max_new_tokens": max_new_tokens, "do_sample": False, "return_dict_in_generate": True, **options}
+
+    eos = target.generation_config.eos_token_id
+    ends = set(eos if isinstance(eos, list) else [eos])
+
+    def run(inputs: Mapping[str, Any], num_beams: int) -> Run:
+        with _watched(target) as passes, _watched(options.get("assistant_model")) as draft_passes:
+            began = _now(target)
+            output = target.generate(**inputs, num_beams=num_beams, **settings)
+            taken = _now(target) - began
+        rows, width = inputs["input_ids"].shape
+        tokens = [token for row in output.sequences[:, width:].tolist() for token in _ended(row, ends)]
+        stats = Stats(
+            steps=len(passes) if num_beams * rows > 1 else len(tokens),
+            new_tokens=len(tokens),
+            target_passes=len(passes),
+            target_tokens=sum(count for count, _ in passes),
+            draft_passes=len(draft_passes),
+            target_s=sum(seconds for _, seconds in passes),
+            draft_s=sum(seconds for _, seconds in draft_passes),
+        )
+        # Counted on the cache itself: num_beams x (prompt + new tokens), but for the last token, which is never read.
+        # Speculation crops its cache, so that its size at the end says nothing of the worst moment.
+        slots = None if options else rows * num_beams * output.past_key_values.get_seq_length()
+        return Run(taken, tokens, stats, slots, passes[0][0], timed=_synchronous(target))
+
+    return run
+
+
+def _ours(pair: Pair, one: Callable[..., Decoded], several: Callable[..., Decoded], max_new_tokens: int) -> Runner:
+    def run(inputs: Mapping[str, Any], num_beams: int) -> Run:
+        began = _now(pair.target)
+        if num_beams == 1:
+            decoded = one(pair, inputs, max_new_tokens=max_new_tokens)
+        else:
+            decoded = several(pair, inputs, num_beams=num_beams, max_new_tokens=max_new_tokens)
+        taken, forwarded = _now(pair.target) - began, inputs["input_ids"].numel()
+        tokens = [token for sequence in decoded.sequences for token in sequence]
+        return Run(taken, tokens, decoded.stats, decoded.stats.peak_kv_tokens, forwarded)
+
+    return run
+
+
+def _ended(row: list[int], ends: set[int | None]) -> list[int]:
+    """A row without the padding behind the token that ends it."""
+    return row[: next((place + 1 for place, token in enumerate(row) if token in ends), len(row))]
+
+
+@contextmanager
+def _watched(model: Any) -> Iterator[list[tuple[int, float]]]:
+    """Collects the tokens and seconds of every forward pass of the model, or nothing of None.
+
+    Where the device works on its own the seconds say when the pass was handed over, not when it was done: waiting for
+    it would cost the baseline time that it does not need.
+    """
+    passes: list[tuple[int, float]] = []
+    if model is None:
+        yield passes
+        return
+
+    def before(module: Any, arguments: Any, given: Mapping[str, Any]) -> None:
+        passes.append((given["input_ids"].numel(), -time.perf_counter()))
+
+    def after(module: Any, arguments: Any, output: Any) -> None:
+        tokens, began = passes[-1]
+        passes[-1] = tokens, began + time.perf_counter()
+
+    hooks = [model.register_forward_pre_hook(before, with_kwargs=True), model.register_forward_hook(after)]
+    try:
+        yield passes
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _now(model: Any) -> float:
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+    return time.perf_counter()
+
+
+def _synchronous(model: Any) -> bool:
+    return model.device.type == "cpu"
+
+
+def _is_packed(model: Any) -> bool:
+    return any(isinstance(module, PackedLinear) for module in model.modules())
+
+
+def _parts(draft: Any) -> list[type]:
+    return [type(part) for part in getattr(draft, "drafts", [draft])]

@@ -1,0 +1,210 @@
+"""How likely texts are under a model: log-probabilities, perplexity, and the gap to exact beam search.
+
+Outputs are read back by teacher forcing, in passes of their own: the same figure for every way of decoding, whether
+specbeam, transformers or a person wrote the text. Logarithms are natural (nats) unless a name says bits.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from specbeam.models.prompts import render_prompt
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """What a model gave each output, one entry an output: its summed log-probability, its tokens and its bytes.
+
+    `sizes` (bytes of UTF-8) is None where outputs were given as tokens.
+    """
+
+    nats: list[float]
+    tokens: list[int]
+    sizes: list[int] | None = None
+
+    @property
+    def empty(self) -> list[int]:
+        """Which outputs had no token: they are part of no figure, so a table should name them."""
+        return [index for index, count in enumerate(self.tokens) if not count]
+
+    @property
+    def perplexity(self) -> float | None:
+        """exp of minus all nats over all tokens: that of the corpus, not a mean of perplexities. None without tokens.
+
+        Jelinek et al. 1977. Comparable between outputs, but only under one tokenizer.
+        """
+        return perplexity(self.rows) if sum(self.tokens) else None
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """Minus all bits over all bytes of text, comparable across tokenizers (Gao et al. 2020, The Pile, 3.1).
+
+        None where outputs were given as tokens, and without text.
+        """
+        if not self.sizes or not sum(self.sizes):
+            return None
+        return -sum(self.nats) / math.log(2) / sum(self.sizes)
+
+    @property
+    def rows(self) -> list[list[float]]:
+        """(nats, tokens) of every output that has tokens, for `intervals.bootstrap(rows, perplexity)`."""
+        return [[nats, float(count)] for nats, count in zip(self.nats, self.tokens, strict=True) if count]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How far an output falls short of exact beam search's best: 0 for the same, above 0 for worse."""
+
+    nats: float  # in the sum of log-probabilities; below 0 where the penalty preferred a less likely text
+    score: float  # in what beam search maximises: the sum over length ** length_penalty
+
+
+@torch.inference_mode()
+def log_probs(
+    model: Any, prompt_ids: Any, sequences: Sequence[Sequence[int]], batch_size: int = 8
+) -> list[list[float]]:
+    """The log-probability of every token of `sequences` after their prompts, in nats, by teacher forcing.
+
+    Args:
+        model: a causal LM of Hugging Face.
+        prompt_ids: the prompt of each sequence as token ids, without padding; or one for all, as a list or as a
+            tensor of shape (tokens,) or (1, tokens).
+        sequences: token ids, prompt excluded, as in `Decoded.sequences`; an empty one gets an empty list.
+        batch_size: sequences a pass. They are padded on the right; logits are computed from the end of the shortest
+            prompt on, and their softmax taken in float32 (float64 for a float64 model).
+
+    Raises:
+        ValueError: for an empty prompt, numbers of prompts and sequences that do not fit, tokens that the model does
+            not have, more tokens than it has positions, and for an encoder-decoder.
+    """
+    if model.config.is_encoder_decoder:
+        raise ValueError(f"{type(model).__name__} is an encoder-decoder; give a causal language model")
+    prompts = _prompts(prompt_ids, len(sequences))
+    _check_rows(model, prompts, sequences)
+    found: list[list[float]] = [[] for _ in sequences]
+    # prompts of like length share a pass: the fewest positions without an answer
+    order = sorted((i for i, s in enumerate(sequences) if len(s)), key=lambda i: (len(prompts[i]), len(sequences[i])))
+    for begin in range(0, len(order), max(batch_size, 1)):
+        chosen = order[begin : begin + max(batch_size, 1)]
+        rows = [[*prompts[i], *sequences[i]] for i in chosen]
+        first = min(len(prompts[i]) for i in chosen) - 1  # the position that predicts the earliest answer
+        logits = _logits(model, rows, first)
+        for row, i, one in zip(rows, chosen, logits, strict=True):
+            start = len(prompts[i]) - 1 - first
+            taken = one[start : start + len(sequences[i])]
+            taken = taken if taken.dtype == torch.float64 else taken.float()
+            targets = torch.tensor(row[len(prompts[i]) :], device=taken.device)
+            found[i] = taken.log_softmax(-1).gather(1, targets[:, None])[:, 0].tolist()
+    return found
+
+
+def likelihood(model: Any, prompt_ids: Any, sequences: Sequence[Sequence[int]], batch_size: int = 8) -> Likelihood:
+    """What `model` gives the tokens of `sequences` after their prompts; arguments and errors as for `log_probs`.
+
+    For the target on its own outputs. An EOS in a sequence counts as a token.
+    """
+    each = log_probs(model, prompt_ids, sequences, batch_size)
+    return Likelihood([math.fsum(one) for one in each], [len(one) for one in each])
+
+
+def judge(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    texts: Sequence[str],
+    system: str | None = None,
+    batch_size: int = 8,
+) -> Likelihood:
+    """What an independent model gives `texts` as answers to `prompts`, tokenized by its own tokenizer.
+
+    Prompts are rendered with the judge's chat template where it has one (`render_prompt`); texts are tokenized by
+    themselves, without special tokens, so that the answer's end is no part of the figure. Perplexities of two
+    tokenizers are not comparable; `bits_per_byte` is.
+
+    Raises ValueError as `log_probs` does.
+    """
+    if len(prompts) != len(texts):
+        raise ValueError(f"{len(prompts)} prompts and {len(texts)} texts: give the prompt of every text")
+    rendered = [render_prompt(tokenizer, prompt, system)["input_ids"][0].tolist() for prompt in prompts]
+    rows = [tokenizer(text, add_special_tokens=False)["input_ids"] if text else [] for text in texts]
+    given = likelihood(model, rendered, rows, batch_size)
+    sizes = [len(text.encode()) if row else 0 for text, row in zip(texts, rows, strict=True)]
+    return Likelihood(given.nats, given.tokens, sizes)
+
+
+def perplexity(rows: Any) -> float:
+    """exp(-nats / tokens) of rows (nats, tokens) summed over outputs; a statistic for `intervals.bootstrap`."""
+    nats, tokens = (math.fsum(column) for column in zip(*rows, strict=True))
+    surprise = -nats / tokens
+    return math.exp(surprise) if surprise < 700 else math.inf  # a float ends a little above exp(709)
+
+
+def length_penalised(nats: float, length: int, length_penalty: float = 1.0) -> float:
+    """Beam search's score of a sequence of `length` generated tokens, the last included, as in transformers."""
+    return nats / max(length, 1) ** length_penalty
+
+
+def score_gaps(found: Likelihood, exact: Likelihood, length_penalty: float = 1.0) -> list[Gap]:
+    """The gap of each output to exact beam search's best for the same prompt, both under the target.
+
+    Raises ValueError where the two have unlike numbers of outputs.
+    """
+    if len(found.nats) != len(exact.nats):
+        raise ValueError(
+            f"{len(found.nats)} outputs and {len(exact.nats)} of exact beam search: give one a prompt each"
+        )
+    gaps = []
+    for nats, tokens, best, length in zip(found.nats, found.tokens, exact.nats, exact.tokens, strict=True):
+        score = length_penalised(best, length, length_penalty) - length_penalised(nats, tokens, length_penalty)
+        gaps.append(Gap(best - nats, score))
+    return gaps
+
+
+def _logits(model: Any, rows: list[list[int]], first: int) -> Tensor:
+    """Logits of right-padded `rows` at the positions from `first` on, shape (rows, positions, vocabulary)."""
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [row[-1]] * (width - len(row)) for row in rows], device=model.device)
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=model.device)
+    fewer = "logits_to_keep" in inspect.signature(model.forward).parameters
+    options = {"logits_to_keep": width - first} if fewer else {}
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **options).logits
+    return logits if fewer else logits[:, first:]
+
+
+def _prompts(prompt_ids: Any, count: int) -> list[list[int]]:
+    """One list of ids a sequence."""
+    prompts = prompt_ids.tolist() if isinstance(prompt_ids, Tensor) else list(prompt_ids)
+    if prompts and isinstance(prompts[0], int):
+        prompts = [prompts]
+    prompts = [one.tolist() if isinstance(one, Tensor) else list(one) for one in prompts]
+    if len(prompts) == 1:
+        prompts = prompts * count
+    if len(prompts) != count:
+        raise ValueError(f"{len(prompts)} prompts and {count} sequences: give the prompt of each, or one for all")
+    return prompts
+
+
+def _check_rows(model: Any, prompts: list[list[int]], sequences: Sequence[Sequence[int]]) -> None:
+    config = model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None) or math.inf
+    for index, (prompt, sequence) in enumerate(zip(prompts, sequences, strict=True)):
+        if not prompt:
+            raise ValueError(f"the prompt of sequence {index} has no token; give at least a BOS")
+        if len(prompt) + len(sequence) > positions:
+            raise ValueError(
+                f"sequence {index} has {len(sequence)} tokens after a prompt of {len(prompt)}, and "
+                f"{type(model).__name__} has {positions} positions; shorten one of them"
+            )
+        strange = [token for token in (*prompt, *sequence) if not 0 <= token < config.vocab_size]
+        if strange:
+            raise ValueError(
+                f"sequence {index} holds the token {strange[0]}, and {type(model).__name__} knows {config.vocab_size}; "
+                "under another model's tokenizer, give the text to `judge`"
+            )

@@ -1,0 +1,215 @@
+"""A grid of parameter values as runs of one notebook, each done once.
+
+What is done is known from the records on disk alone: a sweep keeps no state of its own, so one that was killed goes on
+where it stopped. A point is done when its record says "ok" and was made with the same resolved parameters, the same
+notebook and the same sources of this package. The two are compared by hash, which is stricter than a commit with local
+changes and does not mind a commit that touches neither. Anything else is run again.
+"""
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .locks import held
+from .parameters import Parameter, ParamsFiles, parse_yaml, read_parameters, resolve_parameters
+from .records import RunRecord, notebook_sha256, plain
+from .runner import SOURCES, RunFailed, checked_name, refuse_foreign, run_notebook, sources_sha256
+
+WAITING, RUNNING, DONE, SKIPPED, FAILED = STATES = ("waiting", "running", "done", "skipped", "failed")
+VALUE_LENGTH, NAME_LENGTH = 40, 150  # characters; file systems allow 255 bytes, and suffixes come on top
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep: its name, its grid values, and all of its parameters."""
+
+    name: str
+    values: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A point came into a state. `remark` says why or where, `seconds` how long a finished run took."""
+
+    point: Point
+    state: str
+    remark: str = ""
+    seconds: float | None = None
+
+
+Executor = Callable[[Sequence[Point]], Iterator[Change]]  # runs points and says what becomes of them
+
+
+def plan_sweep(
+    notebook: str | Path,
+    grid: Iterable[str],
+    params_file: ParamsFiles | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    name: str | None = None,
+) -> list[Point]:
+    """The points of a grid given as `parameter=value,value` texts; the first parameter varies slowest.
+
+    Values are YAML, so a list-valued parameter takes `[2,4],[8]`. Names begin with `name`, or that of the notebook, and
+    depend on nothing but the point's own grid values. Raises ValueError, before anything runs, for an empty grid,
+    unknown parameters, values of a wrong type, and what is given twice.
+    """
+    notebook, overrides = Path(notebook), overrides or {}
+    parameters = read_parameters(notebook)
+    axes = _axes(grid, parameters)
+    for twice in axes.keys() & overrides.keys():
+        raise ValueError(f"parameter {twice} is in the grid and set by -p: give it once.")
+    head = checked_name(notebook.stem if name is None else name)
+    points: list[Point] = []
+    for values in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, values, strict=True))
+        resolved = resolve_parameters(notebook, params_file, {**overrides, **chosen})
+        in_order = {key: chosen[key] for key in parameters if key in chosen}
+        points.append(Point(_name(head, in_order), in_order, plain(resolved, "parameters")))
+    names: dict[str, Point] = {}
+    for point in points:  # folded, because some file systems do not tell a from A
+        if (other := names.setdefault(point.name.casefold(), point)) is not point:
+            raise ValueError(
+                f"Two runs of the same name: {other.values} and {point.values} are both {point.name}. "
+                "Put them into two sweeps, each with a --name of its own."
+            )
+    return points
+
+
+def run_sweep(
+    notebook: str | Path,
+    points: Sequence[Point],
+    out_dir: str | Path,
+    executor: Executor,
+    report: Callable[[Change], None],
+    replace: bool = False,
+) -> None:
+    """Run the points that are not done, and tell `report` of every change. A failed point does not stop the others.
+
+    `replace` runs every point again, also where a run of its name has other parameters. Raises ValueError, before
+    anything runs, when another sweep writes to `out_dir`, or when a name is taken: by another notebook, or by a run
+    with other parameters.
+    """
+    notebook, out_dir = Path(notebook), Path(out_dir)
+    busy = f"Another sweep writes to {out_dir}: wait for it, or give this one another --out-dir."
+    with held(out_dir / ".sweep.lock", busy):
+        changes = [standing(notebook, point, out_dir, replace) for point in points]
+        for change in changes:
+            report(change)
+        for change in executor([change.point for change in changes if change.state == WAITING]):
+            report(change)
+
+
+def standing(notebook: Path, point: Point, out_dir: Path, replace: bool = False) -> Change:
+    """Whether the records on disk have the point as done (skipped) or not (waiting), with the reason.
+
+    Raises ValueError when a run of the same name exists that is a different experiment.
+    """
+    refuse_foreign(out_dir, point.name, notebook.stem)
+    path = out_dir / f"{point.name}.json"
+    if not path.is_file():
+        return Change(point, WAITING)
+    try:
+        record = RunRecord.load(path)
+    except ValueError:
+        return Change(point, WAITING, "its record is broken")
+    if record.status != "ok":
+        return Change(point, WAITING, "failed before")
+    if replace:
+        return Change(point, WAITING, "run again as asked")
+    shared = {name: value for name, value in point.parameters.items() if name in record.parameters}
+    if other := [name for name, value in shared.items() if _text(value) != _text(record.parameters[name])]:
+        had = ", ".join(f"{name}={_text(record.parameters[name])} instead of {_text(shared[name])}" for name in other)
+        raise ValueError(
+            f"Two runs of the same name: {path} is a run with {had}. "
+            "Give this sweep another --name to keep both, or --replace that one."
+        )
+    if not path.with_name(f"{point.name}.ipynb").is_file():
+        return Change(point, WAITING, "its notebook is missing")
+    if record.notebook_sha256 != notebook_sha256(notebook) or shared.keys() != point.parameters.keys():
+        return Change(point, WAITING, "the notebook has changed")
+    if record.versions.get(SOURCES) != sources_sha256():
+        return Change(point, WAITING, "specbeam has changed")
+    return Change(point, SKIPPED, "done before", record.seconds)
+
+
+def run_here(notebook: str | Path, out_dir: str | Path, timeout: float | None = None) -> Executor:
+    """An executor that runs one point after the other on this machine, so that their timings can be compared."""
+
+    def run(points: Sequence[Point]) -> Iterator[Change]:
+        for point in points:
+            yield Change(point, RUNNING)
+            options: dict[str, Any] = {"name": point.name, "timeout": timeout, "progress": False}
+            try:
+                record = run_notebook(notebook, None, point.parameters, out_dir, **options)
+            except RunFailed as error:
+                yield Change(point, FAILED, error.record.error or "", error.record.seconds)
+            except (ValueError, OSError) as error:  # edited meanwhile, for one; the other points may still run
+                yield Change(point, FAILED, " ".join(str(error).split()))
+            else:
+                yield Change(point, DONE, seconds=record.seconds)
+
+    return run
+
+
+def _axes(grid: Iterable[str], parameters: Mapping[str, Parameter]) -> dict[str, list[Any]]:
+    axes: dict[str, list[Any]] = {}
+    for text in grid:
+        name, sign, items = text.partition("=")
+        name = name.strip()
+        if not sign or not name.isidentifier():
+            raise ValueError(f"A grid has the form name=value,value, and {text!r} has not.")
+        if name not in parameters:
+            raise ValueError(f"grid {text!r}: unknown parameter {name!r}; there are: {', '.join(sorted(parameters))}")
+        if name in axes:
+            raise ValueError(f"parameter {name} is in the grid twice: give all of its values at once.")
+        values = parse_yaml(f"[{items}]", f"grid {text!r}")
+        if not values:
+            raise ValueError(f"grid {text!r} has no values: give at least one, as in --grid {name}=1,2.")
+        try:
+            axes[name] = [plain(parameters[name].check(value), name) for value in values]
+        except ValueError as error:
+            hint = "; values are YAML, and lists stand in brackets" if type(parameters[name].default) is list else ""
+            raise ValueError(f"grid {text!r}: {error}{hint}") from None
+        texts = [_text(value) for value in axes[name]]
+        if twice := next((item for item in texts if texts.count(item) > 1), None):
+            raise ValueError(f"grid {text!r} has the value {twice} twice.")
+    if not axes:
+        raise ValueError("A sweep needs a grid, as in --grid num_beams=2,4,8.")
+    return axes
+
+
+def _name(head: str, values: Mapping[str, Any]) -> str:
+    name = "__".join([head, *(f"{key}={_slug(value)}" for key, value in values.items())])
+    return name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH].rstrip('-_.=')}-{_hash([head, dict(values)])}"
+
+
+def _slug(value: Any) -> str:
+    """The value in letters that are safe in file names; with a hash where another value would look the same."""
+    if not isinstance(value, str):
+        text = json.dumps(value)
+        if not isinstance(value, (list, dict)):
+            return text
+    else:
+        text = value
+    slug = re.sub(r"[^A-Za-z0-9._]+", "-", text)[:VALUE_LENGTH].strip("-.")
+    return slug if slug == value and not _reads_as_other(slug) else f"{slug}-{_hash(value)}".lstrip("-")
+
+
+def _reads_as_other(text: str) -> bool:
+    """Whether YAML takes the text for a number, a truth value or null."""
+    return not isinstance(parse_yaml(text, "value"), str)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(_text(value).encode()).hexdigest()[:6]
+
+
+def _text(value: Any) -> str:
+    """JSON, which tells 1 from 1.0 and from true, where Python's == does not."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

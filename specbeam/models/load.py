@@ -1,0 +1,215 @@
+"""Load a target and its draft: by hub id, from a folder, or the embedded default.
+
+Nothing here decodes. What `load_pair` returns is ready for every decoder: models in evaluation mode without
+gradients, on one device or spread by `device_map`, with a tokenizer and a draft that fits it.
+"""
+
+import contextlib
+import os
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from specbeam.core.draft import Draft, NoDraft, UnionDraft
+from specbeam.drafts.eagle import FeatureDraft
+from specbeam.drafts.model import ModelDraft
+from specbeam.drafts.recall import NgramDraft, RecallDraft
+from specbeam.drafts.text import TextDraft
+from specbeam.drafts.token_mapping import Spelling, same_vocabulary
+from specbeam.drafts.trained import SHIPPED, WEIGHTS, load_draft
+from specbeam.engines.cuda_graphs import record_passes
+from specbeam.engines.packing import pack_linear, packable
+
+from .checkpoints import check_rows, load_model, load_tokenizer, unreadable, warn_if_larger
+from .embedded import NAME, embedded_folder
+
+DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
+DRAFTS = {
+    "none": NoDraft,
+    "ngram": NgramDraft,
+    "recall": RecallDraft,
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A target with what decodes it: a draft, the tokenizer of both, and where they came from.
+
+    `revisions` maps "target" (and "draft", where it is a model) to a commit hash of the hub, to the
+    fingerprint of the embedded model, or to None for a local folder.
+    """
+
+    target: PreTrainedModel
+    draft: Any
+    tokenizer: Any
+    name: str = "target"
+    revisions: dict[str, str | None] = field(default_factory=dict)
+
+
+def load_pair(
+    target: str | os.PathLike | None = None,
+    draft: Any = "auto",
+    *,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "auto",
+    device_map: Any = None,
+    tp_plan: Any = None,
+    revision: str | None = None,
+    draft_revision: str | None = None,
+    packed: bool | str = "auto",
+    quantization_config: Any = None,
+    compile: bool | dict[str, Any] = False,
+    cuda_graphs: bool = False,
+) -> Pair:
+    """Load a target model, its tokenizer and a draft.
+
+    target: hub id or folder of any Hugging Face causal LM; None is the embedded SmolLM2-135M-Instruct.
+    draft: "auto" (recall and n-gram lookup together, and the trained draft where the target is the embedded one),
+        "trained" (that draft alone), "recall", "ngram" or "none"; a folder that `specbeam distill` wrote; the hub id
+        or folder of a smaller model, which drafts through the text if its vocabulary is not the target's; a loaded
+        model with the target's ids; or any object with a draft's `expand` method. A folder called like one of the
+        names is written "./recall".
+    dtype: "float32", "bfloat16", "float16", "float64", a torch dtype, or "auto": as the checkpoint is stored.
+    device: "auto" picks CUDA, then MPS, then CPU.
+    device_map: handed to transformers' `from_pretrained` for models larger than one GPU; excludes `device`.
+    tp_plan: "auto" or a plan of transformers': the processes that torchrun started share each layer of the target
+        (tensor parallelism). All of them decode alike, with a fixed number of drafted tokens unless told otherwise.
+    revision, draft_revision: branch, tag or commit on the hub.
+    packed: whether the linear layers are packed for a few rows at a time (`specbeam.engines.packing`): True, False or
+        "auto", which packs where it is possible.
+    quantization_config: how transformers quantizes the target (`BitsAndBytesConfig`, `TorchAoConfig`, …, or a dict); a
+        checkpoint that is quantized needs none. With quantized weights tokens are those of `generate`. If activations
+        are quantized as well (bitsandbytes' 8 bits), rounding multiplies noise: `generate` differs from itself under
+        padding, and tokens may differ as much (`specbeam.evaluation.agreement` measures it).
+    compile: whether `torch.compile` makes the target's passes, or its options; True is {"dynamic": True}, one
+        compilation for trees of all sizes. It takes a minute or more at the first passes, and packed weights cannot be
+        compiled: on a CPU packing is faster, and is there at once.
+    cuda_graphs: whether the target's passes are recorded and replayed on its GPU (`specbeam.engines.cuda_graphs`).
+
+    Raises ValueError, with the remedy in its text, for a model that cannot be found, read or served, for an
+    unknown dtype or device, and for a draft model that has hardly a token in common with the target. Warns if the
+    draft has more parameters than the target, or a vocabulary of its own, and how much of the target's that covers.
+    """
+    if not isinstance(compile, bool | dict):
+        raise ValueError(f"compile={compile!r} is none of True, False, or a dict of torch.compile's options")
+    if compile is not False and packed is True:
+        raise ValueError("packed weights cannot be compiled: give compile or packed=True")
+    torch_dtype = _dtype(dtype)
+    place = _placement(device, device_map, tp_plan)
+    if packed not in (True, False, "auto"):
+        raise ValueError(f'packed={packed!r} is none of True, False, "auto"')
+    if target is None and revision is not None:
+        raise ValueError(f"revision={revision!r} needs a target: the embedded {NAME} has one revision only")
+
+    if target is None:
+        source = embedded_folder()
+        name, target_revision = NAME, source.name.rpartition("-")[2]
+    else:
+        source, name, target_revision = target, str(target), None
+    model = load_model(source, "target", torch_dtype, place, revision, quantization_config)
+    tokenizer = load_tokenizer(source, "target", revision)
+    revisions: dict[str, str | None] = {"target": target_revision or getattr(model.config, "_commit_hash", None)}
+    own = _own_draft(draft, model, tokenizer, trained=target is None)
+    if own is None:
+        small = load_model(draft, "draft", torch_dtype, {"device": model.device}, draft_revision)
+        warn_if_larger(small, model)
+        revisions["draft"] = getattr(small.config, "_commit_hash", None)
+        own = _model_draft(small, load_tokenizer(draft, "draft", draft_revision), tokenizer, packed), str(draft)
+    if compile is not False:
+        try:
+            model.compile(**({"dynamic": True} if compile is True else compile))
+        except TypeError as error:
+            raise ValueError(f"compile={compile!r}: {error}") from error
+        packed = False
+    if cuda_graphs:
+        record_passes(model)
+    return Pair(_pack(model, packed), own[0], tokenizer, f"{name} + {own[1]}", revisions)
+
+
+def _own_draft(draft: Any, model: PreTrainedModel, tokenizer: Any, trained: bool) -> tuple[Any, str] | None:
+    """The draft that needs no loading of another model, and its name; None for the hub id or folder of a model.
+
+    trained: whether "auto" has the shipped draft beside recall and n-grams.
+    """
+    if isinstance(draft, PreTrainedModel):
+        check_rows(draft, tokenizer)
+        warn_if_larger(draft, model)
+        return ModelDraft(draft), type(draft).__name__
+    if hasattr(draft, "expand"):
+        return draft, type(draft).__name__
+    if isinstance(draft, str) and draft in DRAFTS:
+        return DRAFTS[draft](), draft
+    if draft == "auto":
+        parts = [FeatureDraft(load_draft(SHIPPED, model))] if trained else []
+        return UnionDraft([*parts, RecallDraft(), NgramDraft()]), draft
+    if draft == "trained":
+        return FeatureDraft(load_draft(SHIPPED, model)), draft
+    if not isinstance(draft, str | os.PathLike):
+        raise ValueError(
+            f"draft={draft!r} is no draft: give one of 'auto', 'trained', {', '.join(map(repr, DRAFTS))}, a hub id or "
+            "folder, a loaded model, or an object with an `expand` method"
+        )
+    if (Path(draft) / WEIGHTS).is_file():
+        return FeatureDraft(load_draft(draft, model)), str(draft)
+    return None
+
+
+def _model_draft(small: PreTrainedModel, theirs: Any, tokenizer: Any, packed: bool | str) -> Draft:
+    """The draft of a model with the tokenizer `theirs`: through text unless the target's ids are its own."""
+    if same_vocabulary(tokenizer, theirs) and not unreadable(small, tokenizer):
+        return ModelDraft(_pack(small, packed))
+    spelling = Spelling(tokenizer, theirs)
+    warnings.warn(
+        f"the draft has a vocabulary of its own: {spelling.overlap:.0%} of the target's tokens are tokens of the draft "
+        "too. It drafts through the text, which gives the same results and foresees less than a draft of the target's "
+        "own family would.",
+        stacklevel=3,
+    )
+    return TextDraft(_pack(small, packed), spelling)
+
+
+def _dtype(dtype: str | torch.dtype) -> Any:
+    if isinstance(dtype, torch.dtype) or dtype == "auto":
+        return dtype
+    if dtype in DTYPES:
+        return DTYPES[dtype]
+    raise ValueError(f"dtype={dtype!r} is none of 'auto', {', '.join(map(repr, DTYPES))}, or a torch dtype")
+
+
+def _placement(device: str | torch.device, device_map: Any, tp_plan: Any) -> dict[str, Any]:
+    """One of {"tp_plan": …}, {"device_map": …} and {"device": …}, checked against what this machine has."""
+    if tp_plan is not None:
+        if device_map is not None or str(device) != "auto":
+            raise ValueError("tp_plan says where the target lies; leave device and device_map out")
+        if "RANK" not in os.environ:
+            raise ValueError(f"tp_plan={tp_plan!r} needs several processes: start them with torchrun --nproc_per_node")
+        return {"tp_plan": tp_plan}
+    if device_map is not None:
+        if str(device) != "auto":
+            raise ValueError(f"device={str(device)!r} and device_map={device_map!r} exclude each other: give one")
+        return {"device_map": device_map}
+    if str(device) == "auto":
+        if torch.cuda.is_available():
+            return {"device": torch.device("cuda")}
+        return {"device": torch.device("mps" if torch.backends.mps.is_available() else "cpu")}
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was compiled with CUDA
+        first = str(error).splitlines()[0]
+        raise ValueError(f'device={str(device)!r} cannot be used here ({first}); device="auto" picks one') from error
+    return {"device": chosen}
+
+
+def _pack(model: PreTrainedModel, packed: bool | str) -> PreTrainedModel:
+    """Pack where asked for; with "auto" where possible, and leave the model as it is elsewhere."""
+    if packed is True:
+        return pack_linear(model)
+    if packed == "auto" and packable(model):
+        with contextlib.suppress(ValueError):  # an architecture that cannot be packed comes back whole
+            return pack_linear(model)
+    return model

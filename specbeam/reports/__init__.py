@@ -1,0 +1,4 @@
+"""Executed notebooks and records as HTML pages.
+
+May import `experiments` and what is below.
+"""

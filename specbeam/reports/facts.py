@@ -1,0 +1,177 @@
+"""What reports say about a run: its title, its picture, how it was made, and the command that makes it again."""
+
+import base64
+import binascii
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from specbeam.experiments.parameters import changed_parameters, read_parameters
+from specbeam.experiments.record_models import model_name
+from specbeam.experiments.record_table import read_rows, text
+from specbeam.experiments.records import RunRecord
+
+HEADLINE_TAG = "headline"  # on the cell whose figure stands for the run; else it is the first figure
+
+
+@dataclass(frozen=True)
+class Run:
+    """A record, and the executed notebook it belongs to if there is one. `picture` is the headline figure."""
+
+    name: str
+    title: str
+    record: RunRecord
+    notebook: Path | None
+    picture: bytes | None = None
+
+
+def read_runs(runs_dir: str | Path) -> list[Run]:
+    """Every run in a folder, by name. A record that cannot be read is listed as failed, with the reason.
+
+    Raises ValueError when the folder does not exist.
+    """
+    return [_run(Path(runs_dir), row.name, row.record) for row in read_rows(runs_dir)]
+
+
+def read_run(runs_dir: str | Path, name: str) -> Run:
+    """One run of a folder. Raises ValueError when its record is missing or cannot be read."""
+    return _run(Path(runs_dir), name, RunRecord.load(Path(runs_dir) / f"{name}.json"))
+
+
+def _run(runs_dir: Path, name: str, record: RunRecord) -> Run:
+    candidates = (runs_dir / f"{name}{suffix}" for suffix in (".ipynb", ".failed.ipynb"))
+    notebook = next((item for item in candidates if item.is_file()), None)
+    cells = _cells(notebook)
+    return Run(name, _title(cells) or name, record, notebook, _picture(cells))
+
+
+def failure(record: RunRecord) -> str | None:
+    return (record.error or "no reason recorded") if record.status == "failed" else None
+
+
+def model(record: RunRecord) -> str:
+    """Target and draft in short, or "" where the record names none."""
+    target = record.models.get("target")
+    name = record.models.get("pair") or (isinstance(target, dict) and target.get("name")) or ""
+    return model_name(str(name or record.parameters.get("target") or ""))
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def finished(record: RunRecord) -> str:
+    try:
+        return datetime.fromisoformat(record.finished).strftime("%Y-%m-%d %H:%M")
+    except ValueError:
+        return record.finished
+
+
+def chosen_parameters(run: Run) -> dict[str, Any]:
+    """The parameters that differ from the defaults in the executed notebook; all of them when that has no defaults."""
+    if run.notebook is not None:
+        try:
+            defaults = {name: item.default for name, item in read_parameters(run.notebook).items()}
+            return changed_parameters(run.notebook, {**defaults, **run.record.parameters})
+        except ValueError:
+            pass
+    return run.record.parameters
+
+
+def commands(run: Run) -> list[str]:
+    """Shell commands that make a notebook's run again; none where there is no notebook."""
+    if run.notebook is None:
+        return []
+    record = run.record
+    words = ["specbeam", "run", record.notebook]
+    if (name := run.name.rpartition("/")[2]) != record.notebook:
+        words += ["--name", name]
+    for parameter, value in chosen_parameters(run).items():
+        words += ["-p", f"{parameter}={json.dumps(value, ensure_ascii=False)}"]
+    return [*([f"git checkout {record.commit}"] if record.commit else []), shlex.join(words)]
+
+
+def provenance(run: Run) -> list[tuple[str, str]]:
+    """Names and values of everything that decided the run's result, the parameters and timings apart."""
+    record = run.record
+    commit = record.commit and record.commit + (", with local changes that it does not hold" if record.dirty else "")
+    versions = [f"{name} {value}" for name, value in record.versions.items() if len(value) < 40]
+    hashes = [f"{name} {value}" for name, value in record.versions.items() if len(value) >= 40]
+    lines = [
+        ("run", run.name),
+        ("notebook", record.notebook),
+        ("status", record.status + (f": {record.error}" if record.error else "")),
+        ("finished", record.finished),
+        ("duration", "" if record.seconds is None else f"{record.seconds:.1f} s"),
+        ("commit", commit or ""),
+        ("notebook hash", record.notebook_sha256 or ""),
+        ("source hash", ", ".join(hashes)),
+        *((role, _model(value)) for role, value in record.models.items()),
+        ("device", record.device or ""),
+        ("dtype", record.dtype or ""),
+        ("threads", _number(record.threads)),
+        ("machine", record.machine),
+        ("versions", ", ".join(versions)),
+        ("seeds", ", ".join(map(str, record.seeds))),
+        ("warm-ups", _number(record.warmups)),
+        ("repeats", _number(record.repeats)),
+        ("record schema", str(record.schema)),
+    ]
+    return [(name, value or "not recorded") for name, value in lines]
+
+
+def timings(record: RunRecord) -> list[tuple[str, str]]:
+    return [
+        (name, ", ".join(f"{part} {text(value)}" for part, value in found.items()))
+        for name, found in record.timings.items()
+    ]
+
+
+def _model(value: Any) -> str:
+    if not isinstance(value, dict):
+        return model_name(text(value))
+    found = {key.replace("_", " "): item for key, item in value.items()}
+    if name := found.pop("name", None):
+        return ", ".join([model_name(str(name)), *(f"{key} {text(item)}" for key, item in found.items())])
+    return ", ".join(f"{key} {text(item)}" for key, item in found.items())
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _cells(notebook: Path | None) -> list[dict[str, Any]]:
+    """The cells of a notebook file; none when it cannot be read."""
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"] if notebook else []
+    except (ValueError, KeyError, TypeError, OSError):
+        return []
+    return [cell for cell in cells if isinstance(cell, dict)] if isinstance(cells, list) else []
+
+
+def _title(cells: list[dict[str, Any]]) -> str | None:
+    """The first heading."""
+    texts = ["".join(cell.get("source", "")) for cell in cells if cell.get("cell_type") == "markdown"]
+    found = re.search(r"^#\s+(.+)$", "\n".join(texts), re.MULTILINE)
+    return re.sub(r"[`*]", "", found[1]).strip() if found else None
+
+
+def _picture(cells: list[dict[str, Any]]) -> bytes | None:
+    marked = [cell for cell in cells if HEADLINE_TAG in cell.get("metadata", {}).get("tags", [])]
+    for cell in [*marked, *cells]:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if encoded := data.get("image/png") or data.get("image/jpeg"):
+                try:
+                    return base64.b64decode("".join(encoded))
+                except (binascii.Error, ValueError):
+                    continue
+    return None

@@ -1,0 +1,203 @@
+"""The speed-ups that records hold, whatever notebook wrote them, and what a sweep's runs say of one parameter.
+
+Notebooks keep speed-ups in rows (`num_beams` beside `speedup`), under `speed` by method, or as plain numbers; a record
+without any of these has no points. Plain data in and out: `plot_records` draws it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import Any, TypeGuard
+
+from specbeam.experiments.record_table import Row, differing_parameters, text
+
+SPEEDS = ("speedup_same_target", "speedup")  # the first that a row has
+NAMES = ("source", "method")  # what decoded
+
+
+@dataclass(frozen=True)
+class SpeedPoint:
+    """One measured speed-up over its notebook's own baseline; `low` and `high` are its spread, where there is one."""
+
+    run: str
+    notebook: str
+    series: str
+    num_beams: int
+    speedup: float
+    low: float | None = None
+    high: float | None = None
+    exact: bool = True  # whether the method promises its baseline's tokens
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A metric of a notebook's runs against one parameter; `lines` holds a line for each setting of the others."""
+
+    notebook: str
+    parameter: str
+    metric: str
+    lines: dict[str, list[tuple[float, float]]]
+
+    @property
+    def trend(self) -> str:
+        """ "rises", "falls", "stays" or "has no single direction", over the medians of every line."""
+        steps = [b[1] - a[1] for line in self.lines.values() for a, b in pairwise(medians(line))]
+        if not any(steps):
+            return "stays"
+        if all(step >= 0 for step in steps):
+            return "rises"
+        return "falls" if all(step <= 0 for step in steps) else "has no single direction"
+
+    @property
+    def reading(self) -> str:
+        """The trend in words; with a single line also its ends."""
+        found = f"{self.metric.replace('_', ' ')} {self.trend} with {self.parameter}"
+        if len(self.lines) > 1:
+            return f"{found}, over {len(self.lines)} settings of the other parameters"
+        (first, *_, last) = medians(next(iter(self.lines.values())))
+        return f"{found}: {last[1]:.3g} at {last[0]:g} after {first[1]:.3g} at {first[0]:g}"
+
+
+def speed_points(rows: Sequence[Row]) -> list[SpeedPoint]:
+    """Every speed-up in the accepted runs of `rows`."""
+    return [
+        SpeedPoint(row.name, row.record.notebook, *values)
+        for row in rows
+        if row.record.status == "ok"
+        for values in _in_rows(row) or _by_method(row) or _plain_numbers(row)
+    ]
+
+
+def sweeps(rows: Sequence[Row], parameter: str | None = None, metric: str | None = None) -> list[Sweep]:
+    """A sweep for each notebook whose accepted runs differ in a number.
+
+    `parameter` is the one with most values where it is not given, and `metric` the first key number.
+    """
+    accepted = [row for row in rows if row.record.status == "ok"]
+    found = []
+    for notebook, names in differing_parameters(row.record for row in accepted).items():
+        runs = [row for row in accepted if row.record.notebook == notebook]
+        numeric = {name: values for name in names if len(values := _numbers(runs, name)) > 1}
+        chosen = parameter or max(numeric, key=lambda name: len(numeric[name]), default=None)
+        wanted = metric or key_number(runs[0])
+        if chosen not in numeric or wanted is None:
+            continue
+        others = [name for name in names if name != chosen]
+        settings: dict[tuple[str, ...], list[tuple[float, float]]] = {}
+        for row in runs:
+            place, value = row.record.parameters.get(chosen), _value(row, wanted)
+            if is_number(place) and value is not None:
+                setting = tuple(text(row.record.parameters.get(name)) for name in others)
+                settings.setdefault(setting, []).append((place, value))
+        lines = _labelled(others, {key: sorted(line) for key, line in settings.items() if len(medians(line)) > 1})
+        if lines:
+            found.append(Sweep(notebook, chosen, wanted, lines))
+    return found
+
+
+def _labelled(names: Sequence[str], settings: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    """The lines under those names and values in which they differ."""
+    columns = [len(set(column)) > 1 for column in zip(*settings, strict=True)]
+    return {
+        ", ".join(f"{name}={value}" for name, value, shown in zip(names, key, columns, strict=False) if shown): line
+        for key, line in settings.items()
+    }
+
+
+def medians(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The median for each place, by place."""
+    places = sorted({place for place, _ in line})
+    return [(place, median(value for other, value in line if other == place)) for place in places]
+
+
+def key_number(row: Row) -> str | None:
+    """Name of the first plain number among the metrics."""
+    return next((name for name, value in row.record.metrics.items() if is_number(value)), None)
+
+
+def walk(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Every dict inside a record's value that says `num_beams`, with the names that lead to it."""
+    if isinstance(value, Mapping):
+        if type(value.get("num_beams")) is int:
+            yield path, value
+        for name, item in value.items():
+            yield from walk(item, (*path, str(name)))
+    elif isinstance(value, list):
+        for item in value:
+            yield from walk(item, path)
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether the value is a number, which true and false are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def promises(item: Mapping[str, Any]) -> bool:
+    """Whether the method of a comparison's row promises its baseline's tokens, as all do that have no label."""
+    return item.get("label", "exact") == "exact"
+
+
+def _in_rows(row: Row) -> list[tuple[Any, ...]]:
+    found = []
+    for _, item in walk(row.record.metrics):
+        if item.get("ours") is False or ("plain" in item and item.get("method") == item["plain"]):
+            continue  # a baseline
+        values = next((item[name] for name in SPEEDS if name in item), None)
+        if isinstance(values, Mapping) and item.get("plain") in values:
+            values = values[item["plain"]]
+        if values is None and is_number(item.get("tree_s")) and item["tree_s"] and is_number(item.get("copies_s")):
+            values = item["copies_s"] / item["tree_s"]
+        if (spread := _spread(values)) is not None:
+            found.append((_series(item), item["num_beams"], *spread, promises(item)))
+    return found
+
+
+def _by_method(row: Row) -> list[tuple[Any, ...]]:
+    methods = row.record.metrics.get("speed")
+    found = []
+    for method, many in methods.items() if isinstance(methods, Mapping) else ():
+        beams = _beams(row) if "beam" in method else 1
+        values = many.values() if isinstance(many, Mapping) else [many]
+        found += [(method, beams, *spread) for value in values if (spread := _spread(value)) is not None]
+    return found
+
+
+def _plain_numbers(row: Row) -> list[tuple[Any, ...]]:
+    names = [name for name in row.record.metrics if name.startswith(("speed_", "speedup"))]
+    found = [(name.partition("_")[2] or name, _beams(row), _spread(row.record.metrics[name])) for name in names]
+    return [(name, beams, *spread) for name, beams, spread in found if spread is not None]
+
+
+def _beams(row: Row) -> int:
+    beams = row.record.parameters.get("num_beams")
+    return beams if type(beams) is int else 1
+
+
+def _series(item: Mapping[str, Any]) -> str:
+    name = next((str(item[name]) for name in NAMES if item.get(name)), "")
+    if not name and "num_assistant_tokens" in item:
+        return f"{text(item['num_assistant_tokens'])} nodes"
+    return (name or "the tree") if promises(item) else f"{name} ({item['label']})"
+
+
+def _spread(value: Any) -> tuple[float, float | None, float | None] | None:
+    """A number, the spread of repeats, or an interval, as middle, low and high."""
+    if is_number(value):
+        return value, None, None
+    if isinstance(value, Mapping):
+        for names in (("median", "min", "max"), ("value", "low", "high")):
+            if all(is_number(value.get(name)) for name in names):
+                return value[names[0]], value[names[1]], value[names[2]]
+    return None
+
+
+def _value(row: Row, metric: str) -> float | None:
+    value = row.values.get(f"metrics.{metric}")
+    return value if is_number(value) else None
+
+
+def _numbers(rows: Sequence[Row], parameter: str) -> set[float]:
+    return {value for row in rows if is_number(value := row.record.parameters.get(parameter))}

@@ -1,0 +1,68 @@
+"""How well a draft agrees with its target, on answers that neither training nor its prompts have touched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from specbeam.drafts.eagle_model import FeatureModel
+
+from .prompts_and_answers import Row, stop_tokens, write
+from .unrolling import DEPTHS, unroll
+
+
+def greedy_answers(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> dict[str, Tensor]:
+    """The target's greedy answers to tokenized `prompts`, with its hidden states.
+
+    A shard as `answers.py` describes it, and two columns more: `begins` (rows,), where each answer begins, and
+    `likeliest` (rows, length), the target's likeliest next token at every position. Prompts of one length are
+    answered together.
+    """
+    lengths = sorted({len(prompt) for prompt in prompts})
+    longest = lengths[-1] + max_new_tokens
+    parts = []
+    for length in lengths:
+        same = torch.tensor([list(prompt) for prompt in prompts if len(prompt) == length])
+        rows = [Row([], temperature=0.0, asking=False) for _ in same]
+        part = write(model, same, rows, [], stop_tokens(model), length + max_new_tokens, torch.Generator())
+        part["begins"] = torch.full((len(same),), length)
+        for name in ("tokens", "features"):
+            missing = longest - part[name].shape[1]
+            part[name] = F.pad(part[name], [0, 0] * (part[name].ndim - 2) + [0, missing])
+        parts.append(part)
+    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    head: Any = model.get_output_embeddings()
+    with torch.inference_mode():  # row by row: a vocabulary is wide
+        last = [states[:, -1].to(model.device, head.weight.dtype) for states in found["features"]]
+        found["likeliest"] = torch.stack([head(states).argmax(-1).cpu() for states in last])
+    return found
+
+
+@torch.no_grad()
+def agreement(
+    model: FeatureModel, answers: dict[str, Tensor], depths: int = DEPTHS, top: Sequence[int] = (1, 4)
+) -> dict[int, list[float]]:
+    """For each k of `top`: how often the target's likeliest token is among the draft's k likeliest, by depth.
+
+    Over the answers' positions, given right tokens so far; depth d means that the last d - 1 of them were guesses, so
+    that the target's states were not at hand. The target's likeliest token is that of its whole vocabulary: one that
+    the draft does not keep counts as a miss.
+    """
+    answers = {name: column.to(model.kept.device) for name, column in answers.items()}
+    tokens, states = answers["tokens"].long(), answers["features"]
+    place = torch.arange(1, tokens.shape[1], device=tokens.device)[None]
+    wanted = (place >= answers["begins"][:, None]) & (place < answers["ends"][:, None])
+    truth = answers["likeliest"][:, 1:]
+    found: dict[int, list[float]] = {k: [] for k in top}
+    for depth, output in enumerate(unroll(model, states, tokens, depths)):
+        use = wanted & (place > depth)
+        ranked = model.kept[model.logits(output[use]).topk(max(top)).indices]
+        for k in top:
+            hits = (ranked[:, :k] == truth[use][:, None]).any(-1)
+            found[k].append(float(hits.sum()) / max(len(hits), 1))
+    return found

@@ -1,0 +1,181 @@
+"""Train a draft for a target on what the target wrote (`answers.py`).
+
+The loss is the cross-entropy against the target's own distribution at every position, at several depths of guessing
+at once: the draft is unrolled over its own outputs, so that what it says three guesses further is trained as well
+(Li et al. 2025, EAGLE-3, "training-time test", section 3.2). The hidden states lie in the shards; the target itself is
+not run.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from specbeam.drafts.eagle_model import FeatureModel
+
+from .shards import Shards
+from .unrolling import DEPTHS, unroll
+
+DISCOUNT = 0.8  # what a depth further counts in the loss
+
+
+@dataclass
+class Progress:
+    """How far a training is: goes into the checkpoint, and the curves into the plot."""
+
+    seconds: float = 0.0
+    steps: int = 0
+    positions: int = 0  # positions seen, each at every depth
+    losses: list[tuple[float, float]] = field(default_factory=list)  # (seconds, loss at depth 1)
+    agreements: list[tuple[float, list[float]]] = field(default_factory=list)  # (seconds, top-1 by depth)
+
+
+class Student(Protocol):
+    """What `train` trains."""
+
+    def trained(self) -> dict[str, Tensor]:
+        """The parameters to train, by name; they go into the checkpoint."""
+        ...
+
+    def losses(self, batch: dict[str, Tensor], share: float, generator: torch.Generator) -> list[Tensor]:
+        """Cross-entropy in nats against the target's distribution at each depth, over a random `share` of a batch."""
+        ...
+
+
+@dataclass
+class FeatureStudent:
+    """A feature draft, unrolled over `depths` of its own guesses. A text's first `begin` positions do not count."""
+
+    model: FeatureModel
+    begin: int = 1
+    depths: int = DEPTHS
+
+    def trained(self) -> dict[str, Tensor]:
+        return self.model.trained()
+
+    def losses(self, batch: dict[str, Tensor], share: float, generator: torch.Generator) -> list[Tensor]:
+        tokens, states = batch["tokens"], batch["features"]
+        place, wanted = judged(batch, self.begin, share, generator)
+        truth = target_probs(states[:, 1:, -1][wanted], self.model.target_logits)
+        found = []
+        for depth, output in enumerate(unroll(self.model, states, tokens, self.depths)):
+            use = wanted & (place > depth)
+            log_probs = self.model.logits(output[use]).float().log_softmax(-1)
+            found.append(-(truth[use[wanted]] * log_probs).sum(-1).mean())
+        return found
+
+
+def judged(batch: dict[str, Tensor], begin: int, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The positions from 1 on, (1, length - 1), and which of them count, (rows, length - 1)."""
+    place = torch.arange(1, batch["tokens"].shape[1], device=batch["tokens"].device)[None]
+    wanted = (place >= begin) & (place < batch["ends"][:, None])
+    if share < 1:
+        wanted &= (torch.rand(wanted.shape, generator=generator) < share).to(wanted.device)
+    return place, wanted
+
+
+@torch.no_grad()
+def target_probs(states: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
+    """The target's distribution over the kept tokens, (positions, kept tokens), from its last hidden states.
+
+    `head` makes the target's logits of them, as `LogitHead` and `FeatureModel.target_logits` do.
+    """
+    return head(states).float().softmax(-1)
+
+
+def train(
+    student: Student,
+    shards: Shards,
+    folder: Path,
+    minutes: float,
+    *,
+    positions: int = 1600,
+    learning_rate: float = 0.01,
+    share: float = 0.5,
+    held_out: Callable[[], list[float]] | None = None,
+    every: float = 300.0,
+    told: Callable[[Progress], None] | None = None,
+    seed: int = 0,
+) -> Progress:
+    """Train for `minutes`, a checkpoint in `folder` every `every` seconds; one that is there is gone on from.
+
+    Matrices are trained with Muon (Jordan et al. 2024), the rest with AdamW. The learning rate rises over 50 steps and
+    falls to zero over the second half of the time.
+
+    Args:
+        positions: positions a step.
+        share: of a batch's positions, how many are judged; the head is much of the cost.
+        held_out: measures agreement by depth; called before each checkpoint, and not part of the time.
+        told: hears of the progress every ten steps.
+    """
+    weights = student.trained()
+    matrices = [weight for weight in weights.values() if weight.ndim == 2]
+    vectors = [weight for weight in weights.values() if weight.ndim != 2]
+    optimisers = [
+        torch.optim.Muon(matrices, lr=learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(vectors, lr=learning_rate, weight_decay=0.0),
+    ]
+    progress, device = Progress(), next(iter(weights.values())).device
+    generator = torch.Generator().manual_seed(seed)
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        with torch.no_grad():
+            for name, weight in weights.items():
+                weight.copy_(saved["model"][name])
+        for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
+        progress = Progress(**saved["progress"])
+        # or an often interrupted training would see the same first batches every time
+        generator.manual_seed(seed + progress.steps)
+        shards.shuffle(seed + progress.steps)
+
+    def save() -> None:
+        if held_out is not None:
+            progress.agreements.append((progress.seconds, held_out()))
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "model": weights,
+            "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+            "progress": asdict(progress),
+        }
+        torch.save(state, checkpoint.with_suffix(".part"))
+        os.replace(checkpoint.with_suffix(".part"), checkpoint)
+
+    since = last = time.perf_counter()
+    while progress.seconds < 60 * minutes:
+        done = progress.seconds / (60 * minutes)
+        rate = min(1.0, (progress.steps + 1) / 50) * min(1.0, 2 * (1 - done))  # warm up, then down in the second half
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate * rate
+        batch = {name: column.to(device) for name, column in shards.batch(positions).items()}
+        with torch.autocast(device.type, torch.bfloat16):
+            found = student.losses(batch, share, generator)
+        counts = torch.tensor([DISCOUNT**depth for depth in range(len(found))], device=device)
+        ((torch.stack(found) * counts).sum() / counts.sum()).backward()
+        torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        progress.steps += 1
+        progress.positions += int(batch["ends"].sum())
+        now = time.perf_counter()
+        progress.seconds += now - last
+        last = now
+        if progress.steps % 10 == 0:
+            progress.losses.append((progress.seconds, float(found[0].detach())))
+            if told is not None:
+                told(progress)
+        if now - since > every:
+            save()
+            since = last = time.perf_counter()
+    save()
+    return progress

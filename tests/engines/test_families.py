@@ -1,0 +1,132 @@
+"""Every family of models decodes as transformers' `generate` does: tiny random models in float64, 100 %."""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+from typing import Any
+
+import pytest
+import torch
+
+from specbeam.core.scorer import TreeScorer
+from specbeam.engines.families import BOUND_TO_SLOTS, bound
+from specbeam.engines.tiny_families import FAMILIES, Family, tiny_model
+from specbeam.evaluation.family_cases import CASES, FEW, Case, WildDraft, run_case, run_family
+
+each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name.replace(" ", ""))
+BY_SEQUENCES = {
+    *("mpt", "gpt_neo", "openai-gpt", "llama4_text", "lfm2", "mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"),
+    *("recurrent_gemma", "jamba", "bamba", "falcon_h1", "granitemoehybrid", "qwen3_next"),
+}
+
+
+def family(name: str) -> Family:
+    return next(each for each in FAMILIES if each.name == name)
+
+
+def assert_equal(family: Family, cases: tuple[Case, ...]) -> None:
+    rows = run_family(family, cases)
+    assert rows
+    for row in rows:
+        assert row.different == []
+        assert row.equal == row.cases == len(cases)
+        assert row.way == ("sequences" if family.kind in BY_SEQUENCES else "tree")
+        assert row.tokens > 8  # a model that says one thing only shows nothing
+        assert row.dtype == "float64"
+
+
+@each_family
+def test_decoding_equals_generate(family: Family) -> None:
+    assert_equal(family, FEW)
+
+
+@pytest.mark.slow
+@each_family
+def test_decoding_equals_generate_in_all_cases(family: Family) -> None:
+    assert_equal(family, CASES)
+
+
+def test_the_few_cases_hold_every_pair_of_values() -> None:
+    parts = ("length", "batch", "num_beams", "draft")
+    for first, second in combinations(parts, 2):
+        pairs = {(getattr(case, first), getattr(case, second)) for case in FEW}
+        wanted = product({getattr(case, first) for case in CASES}, {getattr(case, second) for case in CASES})
+        assert pairs == set(wanted)
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "bloom", "falcon (ALiBi)"])
+def test_branches_that_see_each_other_are_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = TreeScorer._mask
+
+    def open_mask(self: Any, seen: Any, positions: Any) -> Any:
+        return mask(self, seen | (seen.shape[1] != seen.shape[2]), positions)
+
+    monkeypatch.setattr(TreeScorer, "_mask", open_mask)
+    difference, _ = run_case(tiny_model(family(name)), Case("long", 1, 4, "random"))
+    assert difference is not None and "instead of" in difference
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "opt", "bloom"])
+def test_positions_that_follow_slots_are_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = TreeScorer._places
+
+    def by_slot(self: Any, positions: Any) -> torch.Tensor:
+        end = self._positions.shape[1]
+        return torch.arange(end - positions.shape[1], end).expand(positions.shape)
+
+    assert places is not by_slot
+    monkeypatch.setattr(TreeScorer, "_places", by_slot)
+    difference, _ = run_case(tiny_model(family(name)), Case("long", 1, 4, "random"))
+    assert difference is not None and "instead of" in difference
+
+
+def test_a_window_counted_in_slots_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("specbeam.engines.tree_mask.windows", lambda model: {})
+    difference, _ = run_case(tiny_model(family("mistral")), Case("long", 1, 4, "oracle"))
+    assert difference is not None and "instead of" in difference
+
+
+def test_a_draft_that_fails_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("no proposals")
+
+    monkeypatch.setattr(WildDraft, "propose", fails)
+    with pytest.raises((RuntimeError, UserWarning), match="no proposals"):
+        run_case(tiny_model(family("llama")), Case("short", 1, 1, "random"))
+
+
+@pytest.mark.parametrize("kind", sorted(BOUND_TO_SLOTS))
+def test_a_family_in_the_table_could_not_be_served_by_a_tree(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(family(kind))
+    assert bound(model) == BOUND_TO_SLOTS[kind]
+    monkeypatch.delitem(BOUND_TO_SLOTS, kind)
+    assert bound(model) is None
+    for case in (Case("long", 3, 4, "random"), Case("long", 3, 4, "oracle")):
+        try:
+            difference, _ = run_case(model, case)
+        except (RuntimeError, UserWarning):  # or its tables of masks have too few slots
+            return
+        assert difference is not None
+
+
+def test_a_wrapper_from_elsewhere_is_trusted_to_hand_options_on() -> None:
+    model = tiny_model(family("llama"))
+    forward = type(model).forward
+
+    class Wrapped(type(model)):
+        def forward(self, input_ids: Any = None, **options: Any) -> Any:
+            return forward(self, input_ids=input_ids, **options)
+
+    Wrapped.__module__ = "elsewhere"
+    model.__class__ = Wrapped
+    assert bound(model) is None
+    difference, _ = run_case(model, Case("long", 3, 4, "oracle"))
+    assert difference is None
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gemma2", "gpt2", "opt", "bloom"])
+def test_a_prompt_that_is_read_in_parts_gives_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("specbeam.core.scorer.CHUNK", 4)
+    family = next(one for one in FAMILIES if one.kind == kind)
+    for row in run_family(family):
+        assert (row.way, row.equal) == ("tree", row.cases), row.different

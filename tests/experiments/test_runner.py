@@ -1,0 +1,165 @@
+import json
+
+import nbformat
+import pytest
+from notebook_factory import ended, write_notebook
+from typer.testing import CliRunner
+
+from specbeam.apps.cli.main import app
+from specbeam.experiments.locks import held
+from specbeam.experiments.records import RunRecord
+from specbeam.experiments.runner import SOURCES, RunFailed, _how, checked_name, run_notebook, sources_sha256
+
+
+def run(path, out_dir, name=None, timeout=None, **overrides):
+    return run_notebook(path, overrides=overrides, out_dir=out_dir, progress=False, name=name, timeout=timeout)
+
+
+def names(folder):
+    return sorted(item.name for item in folder.iterdir())
+
+
+def test_an_accepted_run_leaves_its_notebook_and_record_and_no_earlier_failure(tmp_path):
+    write_notebook(tmp_path / "runs", "01_toy.failed")
+    path = write_notebook(tmp_path, code=("import os, sys; print(os.getcwd(), sys.executable)",))
+    record = run(path, tmp_path / "runs", num_beams=8)
+    assert (record.status, record.metrics) == ("ok", {"answer": 16})
+    assert record.parameters == {"num_beams": 8, "length_penalty": 1.0, "prompts": ["a"], "seed": None}
+    assert record.seconds and record.notebook_sha256 and record.versions[SOURCES] == sources_sha256()
+    assert names(tmp_path / "runs") == ["01_toy.ipynb", "01_toy.json"]
+    assert RunRecord.load(tmp_path / "runs" / "01_toy.json") == record
+    assert str(tmp_path) in (tmp_path / "runs" / "01_toy.ipynb").read_text()
+
+
+@pytest.mark.parametrize(
+    ("code", "record", "reason"),
+    [
+        ("raise KeyError('no such beam')", True, "KeyError: 'no such beam'"),
+        ("import os; os._exit(3)", True, "Kernel died with exit status 3 in the cell 'import os; os._exit(3)'"),
+        ("import os; os.kill(os.getpid(), 9)", True, "Kernel died by SIGKILL, as when memory runs out, in the cell"),
+        ("1 + 1", False, "saved no record"),
+        ("open(__import__('os').environ['SPECBEAM_RECORD'], 'w').write('{')", False, "not complete JSON"),
+    ],
+    ids=["a cell raises", "the kernel exits", "the kernel is killed", "no record", "a truncated record"],
+)
+def test_a_run_that_did_not_finish_is_kept_as_failed(tmp_path, code, record, reason):
+    out_dir = tmp_path / "runs"
+    RunRecord("01_toy").save(out_dir / "01_toy.json")
+    write_notebook(out_dir)
+    path = write_notebook(tmp_path, code=(code,), record=record)
+    with pytest.raises(RunFailed, match="01_toy failed") as error:
+        run(path, out_dir)
+    assert reason in error.value.record.error
+    assert names(out_dir) == ["01_toy.failed.ipynb", "01_toy.json"]
+    assert RunRecord.load(out_dir / "01_toy.json").status == "failed"
+    assert nbformat.read(out_dir / "01_toy.failed.ipynb", as_version=4).cells
+
+
+def test_a_run_that_takes_too_long_is_failed_and_its_kernel_ends(tmp_path):
+    code = ("import os; open('pid', 'w').write(str(os.getpid()))", "while True: pass")
+    for timeout in (4, 16, 64):  # on a busy machine the kernel may not have started in the first
+        with pytest.raises(RunFailed):
+            run(write_notebook(tmp_path, code=code), tmp_path / "runs", timeout=timeout)
+        record = RunRecord.load(tmp_path / "runs" / "01_toy.json")
+        if "respond" not in (record.error or ""):
+            break
+    assert record.status == "failed"
+    assert record.error == f"Timed out: the run took longer than {timeout} s, and was in the cell 'while True: pass'"
+    assert names(tmp_path / "runs") == ["01_toy.failed.ipynb", "01_toy.json"]
+    assert ended(int((tmp_path / "pid").read_text()))
+
+
+def test_what_the_kernels_process_prints_past_the_notebook_is_kept(tmp_path):
+    no_python = {"PYTHONHOME": str(tmp_path)}
+    with pytest.raises(RunFailed, match="Kernel died before replying"):
+        run_notebook(write_notebook(tmp_path), None, None, tmp_path / "runs", False, variables=no_python)
+    assert "01_toy.log" in names(tmp_path / "runs")
+    assert "init" in (tmp_path / "runs" / "01_toy.log").read_text()
+
+
+def test_ends_of_a_kernel_are_told_in_words():
+    assert [_how(status) for status in (None, 0, -9, -200)] == [
+        "for an unknown reason",
+        "with exit status 0",
+        "by SIGKILL, as when memory runs out,",
+        "by signal 200",
+    ]
+
+
+def test_a_name_is_taken_by_another_notebooks_run_or_by_one_that_goes_on(tmp_path):
+    path, out_dir = write_notebook(tmp_path), tmp_path / "runs"
+    RunRecord("02_other").save(out_dir / "mine.json")
+    with pytest.raises(ValueError, match=r"same name.*is a run of 02_other, not of 01_toy"):
+        run(path, out_dir, name="mine")
+    with held(out_dir / ".01_toy.lock", ""), pytest.raises(ValueError, match="01_toy is running"):
+        run(path, out_dir)
+    for wrong in ("a/b", "", ".a", "a.failed", "a" * 201):
+        with pytest.raises(ValueError, match="must begin with"):
+            checked_name(wrong)
+    for wrong in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="above 0"):
+            run(path, out_dir, timeout=wrong)
+    assert names(out_dir) == ["mine.json"]
+
+
+def test_a_wrong_parameter_stops_before_anything_runs(tmp_path):
+    path = write_notebook(tmp_path)
+    with pytest.raises(ValueError, match="unknown parameter 'beams'"):
+        run(path, tmp_path / "runs", beams=3)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_interrupted_run_changes_nothing(tmp_path, monkeypatch):
+    path, out_dir = write_notebook(tmp_path), tmp_path / "runs"
+    RunRecord("01_toy").save(out_dir / "01_toy.json")
+    write_notebook(out_dir)
+    before = {item.name: item.read_text() for item in out_dir.iterdir()}
+
+    (out_dir / ".01_toy.0123abcd.running.ipynb").touch()  # of a run that was killed
+    (out_dir / ".01_toy_2.0123abcd.running.ipynb").touch()
+    kept = {**before, ".01_toy_2.0123abcd.running.ipynb": ""}
+
+    def interrupted(_source, executed, **_options):
+        with open(executed, "w") as file:
+            file.write("{")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("specbeam.experiments.runner.papermill.execute_notebook", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(path, out_dir)
+    assert {item.name: item.read_text() for item in out_dir.iterdir()} == kept
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, [str(item) for item in arguments])
+
+
+def test_the_command_exits_with_0_1_and_2(tmp_path):
+    good, bad = write_notebook(tmp_path), write_notebook(tmp_path, "02_bad", code=("raise ValueError('[/red] [bold')",))
+    options = ("--out-dir", tmp_path / "runs", "--no-progress")
+    assert command("run", good, *options, "-p", "num_beams=3").exit_code == 0
+    assert json.loads((tmp_path / "runs" / "01_toy.json").read_text())["metrics"] == {"answer": 6}
+    failed = command("run", bad, good, *options)
+    assert failed.exit_code == 1
+    assert command("run", good, *options, "--name", "mine", "--timeout", 300, "-p", "num_beams=5").exit_code == 0
+    assert json.loads((tmp_path / "runs" / "mine.json").read_text())["notebook"] == "01_toy"
+    assert "ValueError: [/red] [bold" in failed.output and "1 of 2 notebooks failed" in failed.output
+    twin = write_notebook(tmp_path / "other")
+    for wrong in (
+        ["run", "none"],
+        ["run", good, "-p", "beams=3"],
+        ["run", good, "-p", "num_beams=x"],
+        ["run", good, twin],
+        ["run", good, bad, "--name", "one"],
+    ):
+        result = command(*wrong)
+        assert result.exit_code == 2
+        assert result.output.startswith("specbeam: ") and result.output.count("\n") == 1
+
+
+def test_the_command_writes_reports_and_prints_the_index(tmp_path):
+    assert command("reports", "--runs-dir", tmp_path / "none").exit_code == 2
+    RunRecord("01_toy", metrics={"answer": 8}).save(tmp_path / "runs" / "01_toy.json")
+    result = command("reports", "--runs-dir", tmp_path / "runs", "--out-dir", tmp_path / "pages")
+    assert result.exit_code == 0
+    assert "index.html" in result.stdout and (tmp_path / "pages" / "index.html").is_file()

