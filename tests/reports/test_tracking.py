@@ -8,7 +8,7 @@ from notebook_factory import write_notebook
 from typer.testing import CliRunner
 
 from specbeam.apps.cli.main import app
-from specbeam.experiments import tracking
+from specbeam.reports import tracking
 from specbeam.experiments.records import RunRecord
 from specbeam.reports.tracking import Tracking, facts, split
 
