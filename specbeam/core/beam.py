@@ -7,18 +7,17 @@ where the logits came from.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-from specbeam.decoding.relaxed import droppable_rows
-
-from .autoregressive import Autoregressive
-from .greedy import Found, pad_value
-from .tree import ROOT, TokenTree
+from .greedy import SearchResult
+from .scorer import Request
+from .source import Source
+from .tree import ROOT
 
 NEVER = -1.0e9  # the score of what must not win; transformers' value, since float32 rounding makes it visible
 
@@ -37,27 +36,31 @@ class Beams:
         return Beams(self.tokens.take_along_dim(wide, 1), scores, self.origins.take_along_dim(wide, 1))
 
 
+# the nodes to ask for, their scores (batch, beams) -> the nodes to ask for, what to add to the rows' scores
+Narrow = Callable[[Source, list[list[int]], Tensor], tuple[list[list[int]], Tensor]]
+
+
 def beam_search(
-    source: Autoregressive,
-    trees: list[TokenTree],
-    input_ids: Tensor,
+    source: Source,
     processors: LogitsProcessorList,
     criteria: StoppingCriteriaList,
     config: GenerationConfig,
-    margin: float | None = None,
-) -> Found:
-    """Decode every prompt with `config.num_beams` beams; returns `num_return_sequences` results a prompt, best first.
+    narrow: Narrow | None = None,
+) -> SearchResult:
+    """Decode every prompt of a source that has started; returns `num_return_sequences` a prompt, best first.
 
-    `input_ids` are the left-padded prompts, shape (batch, prompt length). With a `margin` running sequences that look
-    hopeless are dropped rather than verified (`relaxed.py`); the result is then not transformers' any more.
+    Args:
+        config: for `max_length`, `early_stopping`, `length_penalty` and `num_return_sequences`; what the request of the
+            source holds comes from there.
+        narrow: *not exact* unless it is None: chooses running sequences that a step does without.
     """
+    request, trees = source.request, source.trees
+    input_ids, beams, eos = request.input_ids, request.num_beams, request.stop_tokens
     batch, prompt = input_ids.shape
-    beams, limit = config.num_beams, config.max_length
-    stops, penalty, device = config.early_stopping, config.length_penalty, input_ids.device
-    num_eos = 0 if config._eos_token_tensor is None else len(config._eos_token_tensor)
-    candidates = max(2, 1 + num_eos) * beams
+    stops, penalty, limit, device = config.early_stopping, config.length_penalty, config.max_length, input_ids.device
+    candidates = max(2, 1 + len(eos)) * beams
 
-    tokens = torch.full((batch, beams, limit), fill_value(config), dtype=torch.long, device=device)
+    tokens = torch.full((batch, beams, limit), fill_token(request), dtype=torch.long, device=device)
     tokens[:, :, :prompt] = input_ids[:, None]
     origins = torch.full((batch, beams, limit - prompt), -1, dtype=torch.int32, device=device)
     start = torch.full((batch, beams), NEVER, device=device)
@@ -77,14 +80,15 @@ def beam_search(
         fixed = (full | ~hopeful) & (pool.scores[:, -1:] > NEVER / 10) & distinct
         settled = fixed.squeeze(1).tolist()
         asked = [[] if done else rows for rows, done in zip(nodes, settled, strict=True)]
-        dropped = torch.zeros((batch, beams, 1), device=device)
-        if margin is not None:
-            asked = _narrowed(source, asked, running.scores, margin, dropped)
+        before = running.scores
+        if narrow is not None:
+            asked, handicap = narrow(source, asked, before)
+            before = before + handicap
         logits = source.logits(asked)
         log_probs = logits.reshape(batch * beams, -1).float().to(device).log_softmax(-1)
         log_probs = processors(running.tokens[:, :, :length].reshape(batch * beams, length), log_probs)  # type: ignore[arg-type]
         vocabulary = log_probs.shape[-1]
-        totals = (log_probs.reshape(batch, beams, -1) + running.scores[:, :, None] + dropped).reshape(batch, -1)
+        totals = (log_probs.reshape(batch, beams, -1) + before[:, :, None]).reshape(batch, -1)
 
         scores, index = torch.topk(totals, candidates)
         parent = index // vocabulary
@@ -120,41 +124,16 @@ def beam_search(
             for tree, rows, origin, new, done in zip(trees, nodes, parents, latest, settled, strict=True)
         ]
 
-    returned = config.num_return_sequences
-    pool_origins, pool_tokens = (
-        pool.origins[:, :returned].tolist(),
-        pool.tokens[:, :returned, prompt:].tolist(),
-    )
     sequences, beam_indices = [], []
-    for row_tokens, row_origins in zip(chain(*pool_tokens), chain(*pool_origins), strict=True):
-        steps = sum(origin >= 0 for origin in row_origins)
+    pool_tokens = pool.tokens[:, : config.num_return_sequences, prompt:].flatten(0, 1).tolist()
+    pool_origins = pool.origins[:, : config.num_return_sequences].flatten(0, 1).tolist()
+    for row_tokens, row_origins in zip(pool_tokens, pool_origins, strict=True):
+        steps = len([origin for origin in row_origins if origin >= 0])
         sequences.append(row_tokens[:steps])
         beam_indices.append(row_origins[:steps])
-    return Found(sequences, pool.scores[:, :returned].flatten().tolist(), beam_indices)
+    return SearchResult(sequences, pool.scores[:, : config.num_return_sequences].flatten().tolist(), beam_indices)
 
 
-def _narrowed(
-    source: Autoregressive, asked: list[list[int]], scores: Tensor, margin: float, dropped: Tensor
-) -> list[list[int]]:
-    """The nodes to ask for if some rows can be done without; what is asked for in their place is marked in `dropped`.
-
-    Only a step that then needs no pass at all is narrowed: a pass serves the weak rows for next to nothing.
-    """
-    options = {"margin": margin, "num_beams": scores.shape[1], "stop_tokens": source.stop_tokens}
-    rows = [droppable_rows(t, n, s, **options) for t, n, s in zip(source.trees, asked, scores.tolist(), strict=True)]
-    if any(one is None for one in rows) or not any(rows):
-        return asked
-    source.stats.relaxed_steps += 1
-    narrowed = []
-    for b, (nodes, without) in enumerate(zip(asked, rows, strict=True)):
-        assert without is not None
-        dropped[b, without] = NEVER
-        standing = [node for row, node in enumerate(nodes) if row not in without]
-        narrowed.append([standing[0] if row in without else node for row, node in enumerate(nodes)])
-    return narrowed
-
-
-def fill_value(config: GenerationConfig) -> int:
-    """What stands after a finished beam: the pad token; a pad id of 0 falls through to EOS, as in transformers."""
-    eos = config._eos_token_tensor
-    return -1 if eos is None else pad_value(config) or int(eos[0])
+def fill_token(request: Request) -> int:
+    """What comes after a finished beam: the pad token; a pad id of 0 falls through to EOS, as in transformers."""
+    return (request.pad_token or request.stop_tokens[0]) if request.stop_tokens else -1

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from transformers import LogitsProcessorList, StoppingCriteriaList
 
-from .autoregressive import Autoregressive
+from .source import Source
 from .tree import ROOT, TokenTree
 
 Pick = Callable[[Tensor, Sequence[TokenTree], Sequence[int]], Tensor]  # scores, and the nodes that they are of
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search returns: token lists (prompt excluded), scores in nats, and beam origins for beam search."""
+class SearchResult:
+    """Token lists (prompt excluded), scores in nats, and for beam search the rows that each step continued."""
 
     sequences: list[list[int]]
     scores: list[float]
@@ -39,41 +39,28 @@ def multinomial(scores: Tensor, *_: object) -> Tensor:
 
 
 def token_search(
-    source: Autoregressive,
-    trees: list[TokenTree],
-    input_ids: Tensor,
-    processors: LogitsProcessorList,
-    criteria: StoppingCriteriaList,
-    config: GenerationConfig,
-    pick: Pick = argmax,
-) -> Found:
-    """Decode every prompt with `pick` until all sequences meet the stopping criteria.
+    source: Source, processors: LogitsProcessorList, criteria: StoppingCriteriaList, pick: Pick = argmax
+) -> SearchResult:
+    """Decode every prompt of a source that has started, with `pick`, until all sequences meet the stopping criteria.
 
-    `input_ids` are the left-padded prompts, shape (batch, prompt length). A score is the sum of the target's own
-    log-probabilities of the returned tokens.
+    A score is the sum of the target's own log-probabilities of the returned tokens.
     """
-    batch = len(input_ids)
-    sequences, nodes = input_ids, [ROOT] * batch
-    unfinished = torch.ones(batch, dtype=torch.long, device=input_ids.device)
-    generated: list[list[int]] = [[] for _ in range(batch)]
-    pad = pad_value(config)
+    trees, sequences, pad = source.trees, source.request.input_ids, source.request.pad_token
+    nodes = [ROOT] * len(trees)
+    unfinished = torch.ones(len(trees), dtype=torch.long, device=sequences.device)
+    generated: list[list[int]] = [[] for _ in trees]
     while True:
-        alive = unfinished.bool().tolist()
-        logits = source.logits([[node] if going else [] for node, going in zip(nodes, alive, strict=True)])
+        active = unfinished.bool().tolist()
+        logits = source.logits([[node] if going else [] for node, going in zip(nodes, active, strict=True)])
         scores = processors(sequences, logits[:, 0].float().to(sequences.device))  # type: ignore[arg-type]
         tokens = pick(scores, trees, nodes)
         tokens = tokens * unfinished + pad * (1 - unfinished)
         sequences = torch.cat([sequences, tokens[:, None]], dim=1)
         for b, token in enumerate(tokens.tolist()):
-            if alive[b]:
+            if active[b]:
                 generated[b].append(token)
                 nodes[b] = trees[b].child(nodes[b], token)
         unfinished = unfinished & ~criteria(sequences, None)  # type: ignore[arg-type]
         if not unfinished.any():
             scores = [tree.scores[node] for tree, node in zip(trees, nodes, strict=True)]
-            return Found(generated, scores)
-
-
-def pad_value(config: GenerationConfig) -> int:
-    """What fills up the rows of finished sequences."""
-    return 0 if config._pad_token_tensor is None else int(config._pad_token_tensor)
+            return SearchResult(generated, scores)

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from .draft import Proposal
-from .greedy import Found
-from .source import Speculative
+from .greedy import SearchResult
+from .source import Source
 from .tree import ROOT, TokenTree
 
 
@@ -49,59 +49,68 @@ def draft_distribution(proposals: Sequence[Proposal], vocabulary: int, device: t
 
 
 def speculative_sampling(
-    source: Speculative,
-    trees: list[TokenTree],
-    input_ids: Tensor,
+    source: Source,
     processors: LogitsProcessorList,
     criteria: StoppingCriteriaList,
-    config: GenerationConfig,
     *,
     chain: int,
     generator: torch.Generator | None = None,
-) -> Found:
-    """Sample a continuation of every prompt; each pass verifies one chain of up to `chain` drafted tokens a prompt.
+) -> SearchResult:
+    """Sample a continuation of every prompt of a source that has started.
 
-    `input_ids` are the left-padded prompts, shape (batch, prompt length). The processors (temperature, top-k, …)
-    shape the target's distribution; the draft proposes as it likes.
+    Each pass verifies one chain of up to `chain` drafted tokens a prompt. The processors (temperature, top-k, …) shape
+    the target's distribution; the draft proposes as it likes.
     """
-    states = [_State(b, tree, row, chain) for b, (tree, row) in enumerate(zip(trees, input_ids, strict=True))]
-    while not all(state.done for state in states):
+    walks = [
+        _Walk(b, tree, ids) for b, (tree, ids) in enumerate(zip(source.trees, source.request.input_ids, strict=True))
+    ]
+    while not all(walk.done for walk in walks):
         began = time.perf_counter()
-        chains = [[] if state.done else state.draw(source, generator) for state in states]
-        source.verify([[] if s.done else [s.node] for s in states], chains, began)
-        for state, drafted in zip(states, chains, strict=True):
-            if not state.done:
-                state.settle(drafted, processors, criteria, generator, source)
-    return Found([s.tokens for s in states], [s.tree.scores[s.node] for s in states])
+        chains = _draw_chains(source, walks, min(chain, source.draft_size.most), generator)
+        source.verify([[] if walk.done else [walk.node] for walk in walks], chains, began)
+        for walk, drafted in zip(walks, chains, strict=True):
+            if not walk.done:
+                walk.settle(drafted, processors, criteria, generator, source)
+    return SearchResult([walk.tokens for walk in walks], [walk.tree.scores[walk.node] for walk in walks])
 
 
-class _State:
-    """One prompt's walk: the node it stands on, its tokens, and the drafted distributions still to be judged."""
+def _draw_chains(source: Source, walks: list[_Walk], length: int, generator: torch.Generator | None) -> list[list[int]]:
+    """Draw a chain of nodes from the draft for every walk, all prompts together, token by token."""
+    chains: list[list[int]] = [[] for _ in walks]
+    ends = [[] if walk.done else [walk.node] for walk in walks]
+    for walk, end in zip(walks, ends, strict=True):
+        walk.q = []
+        source.draft.follow(walk.b, end)
+    for _ in range(length):
+        ends = [
+            [node for node in end if walk.tree.depths[node] < source.max_depth]
+            for walk, end in zip(walks, ends, strict=True)
+        ]
+        if not any(ends):
+            break
+        proposals = source.draft.expand(source.trees, ends)
+        for walk, answers in zip(walks, proposals, strict=True):
+            nodes, ends[walk.b] = ends[walk.b], []
+            for node, proposed in zip(nodes, answers, strict=True):
+                q = draft_distribution(proposed, source.vocabulary, walk.row.device)
+                if q is None:
+                    continue
+                token = int(torch.multinomial(q, 1, generator=generator))
+                walk.q.append(q)
+                chains[walk.b].append(walk.tree.child(node, token))
+                if token not in source.request.stop_tokens:  # judged by the rule like any other, but nothing follows it
+                    ends[walk.b] = chains[walk.b][-1:]
+    return chains
 
-    def __init__(self, b: int, tree: TokenTree, row: Tensor, chain: int):
-        self.b, self.tree, self.row, self.chain = b, tree, row, chain
+
+class _Walk:
+    """One prompt's way down its tree: the node it is at, its tokens, and the drafted distributions to be judged."""
+
+    def __init__(self, b: int, tree: TokenTree, row: Tensor):
+        self.b, self.tree, self.row = b, tree, row
         self.node, self.done = ROOT, False
         self.tokens: list[int] = []
         self.q: list[Tensor] = []
-
-    def draw(self, source: Speculative, generator: torch.Generator | None) -> list[int]:
-        """Draw a chain of tokens from the draft; returns its nodes."""
-        self.q, nodes, node = [], [], self.node
-        device = self.row.device
-        source.draft.follow(self.b, [node])
-        while len(nodes) < min(self.chain, source.most_drafted) and self.tree.depths[node] < source.max_depth:
-            asked: list[list[int]] = [[] for _ in source.trees]
-            asked[self.b] = [node]
-            q = draft_distribution(source.draft.expand(source.trees, asked)[self.b][0], source.vocabulary, device)
-            if q is None:
-                break
-            token = int(torch.multinomial(q, 1, generator=generator))
-            self.q.append(q)
-            node = self.tree.child(node, token)
-            nodes.append(node)
-            if token in source.stop_tokens:  # judged by the rule like any other, but nothing follows it
-                break
-        return nodes
 
     def settle(
         self,
@@ -109,7 +118,7 @@ class _State:
         processors: LogitsProcessorList,
         criteria: StoppingCriteriaList,
         generator: torch.Generator | None,
-        source: Speculative,
+        source: Source,
     ) -> None:
         """Judge the drafted chain token by token; the last token always comes from the target."""
         for i in range(len(drafted) + 1):

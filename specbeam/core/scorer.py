@@ -1,138 +1,218 @@
-"""TreeScorer: one causal LM over any set of tree nodes in one pass. It owns the KV cache and the mask.
+"""TreeScorer: any set of tree nodes in one pass of a model. It keeps cache slots and visibility, and knows no model.
 
-A pass puts the asked nodes of every prompt side by side and lets each attend to the prompt, to its own
-ancestors and to itself: tree attention (Miao et al. 2023, SpecInfer, section 4.2). Each node has one slot in
-the cache, whatever the number of sequences that run through it, and the prompt is there once.
+A pass puts the new nodes of every prompt side by side and lets each attend to the prompt, to its own ancestors and to
+itself: tree attention (Miao et al. 2023, SpecInfer, section 4.2). Each node has one slot in the cache, whatever the
+number of sequences that run through it, and the prompt is there once.
 
     prompt     | slots of the tree
     . . . . .  | a  b  c  d          b and c follow a, d follows c
-    x x x x x  | x  -  x  x   <- the mask row of d
+    x x x x x  | x  -  x  x   <- what d sees
+
+`Engine` is the seam to the model: it forwards tokens at positions that see certain slots, and knows no tree.
 """
 
 from __future__ import annotations
 
-import inspect
-from typing import Any
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
-from transformers.cache_utils import Cache
-
-from specbeam.engines.attention import alibi_by_position, grouped
-from specbeam.engines.families import bound, has_alibi, refuse_unservable, takes, windows
-from specbeam.engines.tree_cache import GROWTH, slot_cache, slot_layers
-from specbeam.engines.tree_mask import additive, allowed, by_kind, causal
+from transformers import GenerationConfig
 
 from .tree import ROOT, TokenTree
 
+TOP_TOKENS = 16  # likeliest next tokens that are kept of every scored node, for drafts to recall
+_ROOM = 256  # slots that the visibility matrix grows by: a growth copies it
 _FEW = 32  # slots too few to be worth tidying
-CHUNK = 2048  # tokens of a prompt that are read at once: what lies between layers, and masks, grow with it
+
+
+@dataclass(frozen=True)
+class Request:
+    """One decode: left-padded prompts, how far to go, and how wide.
+
+    Attributes:
+        input_ids, attention_mask: shape (batch, prompt length); a mask entry of 0 is padding.
+        max_new_tokens: the deepest node that the search can reach.
+        num_beams: running sequences a prompt.
+        stop_tokens: end-of-sequence ids, in the order of the generation config.
+        pad_token: fills up sequences that are finished.
+        model_inputs: further arguments of the model's forward pass over the prompts.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    max_new_tokens: int = sys.maxsize
+    num_beams: int = 1
+    stop_tokens: tuple[int, ...] = ()
+    pad_token: int = 0
+    model_inputs: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, input_ids: Tensor, attention_mask: Tensor, config: GenerationConfig, num_beams: int) -> Request:
+        """What a resolved generation config asks of these prompts."""
+        eos: Any = config.eos_token_id
+        eos = eos.tolist() if isinstance(eos, Tensor) else eos
+        stop_tokens = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
+        pad_token = config.pad_token_id if config.pad_token_id is not None else (*stop_tokens, 0)[0]
+        new = config.max_length - input_ids.shape[1]
+        return cls(input_ids, attention_mask, new, num_beams, stop_tokens, int(pad_token))
+
+
+@dataclass(frozen=True)
+class TreePass:
+    """New tokens to forward, a row a prompt, filled up on the right. The tokens go into the next free cache slots.
+
+    Attributes:
+        tokens, positions: shape (batch, width).
+        visible: which slots each token sees, its own included; boolean, shape (batch, width, slots).
+        slot_positions: the position in the text of every slot, shape (batch, slots).
+        counts: how many tokens of each row are meant; the others fill it up.
+    """
+
+    tokens: np.ndarray
+    positions: np.ndarray
+    visible: np.ndarray
+    slot_positions: np.ndarray
+    counts: list[int]
+
+    def pick(self, values: Tensor) -> Tensor:
+        """(batch, width or more, …) -> (tokens that are meant, …), prompt after prompt."""
+        if len(self.counts) == 1:
+            return values[0, : self.counts[0]]
+        return torch.cat([row[:count] for row, count in zip(values, self.counts, strict=True)])
+
+
+class Output(NamedTuple):
+    """What a model gives at some tokens: their logits, what a search reads off them, and hidden states if asked for.
+
+    After a prompt the states are of all its tokens, (batch, prompt length, layers, hidden size); after a pass over
+    nodes (tokens, layers, hidden size).
+    """
+
+    logits: Tensor  # (tokens, vocabulary)
+    log_normalizers: list[float]  # logsumexp of each row
+    top_tokens: list[list[int]]  # the likeliest of each row, best first
+    top_log_probs: list[list[float]]  # in nats
+    states: Tensor | None = None
+
+    @classmethod
+    def of(cls, logits: Tensor, states: Tensor | None = None) -> Output:
+        """What `logits` of shape (tokens, vocabulary) say."""
+        full = logits.float()
+        log_normalizers = full.logsumexp(-1)
+        top = full.topk(min(TOP_TOKENS, full.shape[-1]))
+        log_probs = top.values - log_normalizers[:, None]
+        return cls(logits, log_normalizers.tolist(), top.indices.tolist(), log_probs.tolist(), states)
+
+
+class Engine(Protocol):
+    """How a model is forwarded over a cache of slots, for one decode at a time.
+
+    The slots of a prompt come first, left padding included; a pass appends its tokens behind the slots in use.
+    """
+
+    name: str  # of the model, for messages
+    tokens: int  # forwarded since the decode began, padding included
+
+    def prefill(self, request: Request) -> Output:
+        """Begin a decode: read the prompts into an empty cache; logits at their ends, shape (batch, vocabulary)."""
+        ...
+
+    def forward(self, tree_pass: TreePass) -> Output:
+        """Append the tokens to the cache; rows of the output as `TreePass.pick` orders them."""
+        ...
+
+    def keep(self, begin: int, slots: np.ndarray) -> None:
+        """Move the slots `begin + slots`, rising, shape (batch, kept), to `begin`; the cache ends after them."""
+        ...
+
+    def select(self, rows: list[int]) -> None:
+        """Keep these rows of the batch."""
+        ...
+
+    def rollback(self, slots: int) -> None:
+        """The cache ends after this many slots, however far a pass that failed had come."""
+        ...
+
+    def close(self) -> None:
+        """The decode is over, or was abandoned."""
+        ...
 
 
 class TreeScorer:
-    """Scores nodes of one or several token trees, one tree a prompt, with a causal LM.
+    """Scores nodes of one or several token trees, one tree a prompt, with an engine.
 
-    Args:
-        model: any causal LM of transformers whose attention takes a 4-D mask; others: `sequences.scorer_for`.
-        state_layers: hidden states to keep of every pass, in `states`; 0 is the embedding.
-
-    Raises:
-        ValueError: for models that a tree cannot serve (encoder-decoder, recurrent, flash attention).
+    `rows` are the prompts that are still in the batch, in the order of the cache's rows; `passes` counts those over
+    the prompts too, and `peak_slots` are the most cache slots that were in use.
     """
 
-    def __init__(self, model: PreTrainedModel, state_layers: tuple[int, ...] = ()):
-        refuse_unservable(model)
-        reason = bound(model)
-        if reason is not None:
-            raise ValueError(
-                f"{type(model).__name__} cannot be decoded over a token tree: {reason}; "
-                "specbeam.engines.sequences.scorer_for(model) serves it by sequences."
-            )
-        self.model, self.state_layers = model, state_layers
-        self._takes_positions = takes(model, "position_ids")
-        self._reset()
-
-    def _reset(self) -> None:
-        self.states: Tensor | None = None  # of the last pass: (batch, rows, layers, hidden size)
-        self._begin = 0  # where in the prompt the part that is being read begins
-        self.passes = 0
-        self.tokens = 0
-        self.peak_slots = 0
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self.passes = self.peak_slots = 0
 
     @torch.inference_mode()
-    def start(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Forward the left-padded prompts once; returns the logits at the roots, shape (batch, vocabulary).
-
-        `input_ids` and `attention_mask` have shape (batch, prompt length); a mask entry of 0 is padding.
-        """
-        batch, self._prompt = input_ids.shape
-        self.trees = trees
-        self.rows = list(range(batch))  # the prompts that are still read, in the order of the cache's rows
-        self._cache = self._new_cache(batch)
-        self._prompt_seen = attention_mask.bool().cpu().numpy()
-        self._lengths = self._prompt_seen.sum(1)
-        self._positions = np.maximum(self._prompt_seen.cumsum(1) - 1, 0)  # of every slot, tree slots to follow
-        self._slots: list[dict[int, int]] = [{} for _ in range(batch)]
-        self._seen = np.zeros((batch, 0, 0), dtype=bool)
+    def start(self, trees: list[TokenTree], request: Request) -> Output:
+        """Read the prompts; the output has a row for each root."""
+        seen = request.attention_mask.bool().cpu().numpy()
+        self.trees, self.rows = trees, list(range(len(trees)))
+        self._prompt_seen, self._prompt = seen, seen.shape[1]
+        self._lengths = seen.sum(1)
+        self._slot_positions = np.maximum(seen.cumsum(1) - 1, 0)  # those of the tree follow
+        self._slots: list[dict[int, int]] = [{} for _ in trees]
+        self._visible = np.zeros((len(trees), 0, 0), dtype=bool)  # among the slots of the tree
         self._used = 0
-        options = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(self.model.forward).parameters else {}
-        positions, states, logits = self._positions, [], None
-        for begin in range(0, self._prompt, CHUNK):
-            self._begin, end = begin, min(begin + CHUNK, self._prompt)
-            self._positions = positions[:, :end]
-            mask = self._prompt_mask(attention_mask[:, :end])
-            logits = self._forward(input_ids[:, begin:end], mask, positions[:, begin:end], **options)
-            states.append(self.states)
-        self._begin = 0
-        if self.state_layers:
-            self.states = torch.cat(states, 1)
-        assert logits is not None
-        return logits[:, -1]
+        self.peak_slots = seen.size
+        output = self.engine.prefill(request)
+        self.passes = 1
+        return output
 
     @torch.inference_mode()
-    def score(self, nodes: list[list[int]]) -> Tensor:
-        """Forward `nodes` (a list a prompt) in one pass; returns logits of shape (number of nodes, vocabulary).
+    def score(self, nodes: list[list[int]]) -> Output:
+        """Forward `nodes` (a list a prompt) in one pass; rows in the order of the nodes, prompt after prompt.
 
-        Rows come in the order of the nodes, prompt after prompt. Every parent is a root, has been scored before or
-        stands earlier in the same list. Where this raises, `take_back` makes as if it had not been called.
+        Every parent is a root, has been scored before or comes earlier in the same list. Where this raises, it is as
+        if it had not been called.
         """
-        self._used_before = self._used
         nodes = [nodes[b] for b in self.rows]
-        batch, width = len(nodes), max(map(len, nodes))
-        self._reserve(self._used + width)
+        batch, width, used = len(nodes), max(map(len, nodes)), self._used
+        if used + width > self._visible.shape[1]:
+            roomy = np.zeros((batch, used + width + _ROOM, used + width + _ROOM), dtype=bool)
+            roomy[:, :used, :used] = self._visible[:, :used, :used]
+            self._visible = roomy
         tokens = np.zeros((batch, width), dtype=np.int64)
         positions = np.repeat(self._lengths[:, None], width, axis=1)
         for row, b in enumerate(self.rows):
-            tree, slots, seen = self.trees[b], self._slots[b], self._seen[row]
+            tree, slots, visible = self.trees[b], self._slots[b], self._visible[row]
             for i, node in enumerate(nodes[row]):
-                slot = slots[node] = self._used + i
-                parent = tree.parents[node]
-                if parent != ROOT:
-                    seen[slot] = seen[slots[parent]]
-                seen[slot, slot] = True
+                slot = slots[node] = used + i
+                if (parent := tree.parents[node]) != ROOT:
+                    visible[slot] = visible[slots[parent]]
+                visible[slot, slot] = True
                 tokens[row, i] = tree.tokens[node]
                 positions[row, i] += tree.depths[node] - 1
-        self._used += width
-        in_tree = self._seen[:, self._used - width : self._used, : self._used]
         in_prompt = np.broadcast_to(self._prompt_seen[:, None], (batch, width, self._prompt))
-        self._positions = np.concatenate([self._positions, positions], axis=1)
-        logits = self._pass(tokens, np.concatenate([in_prompt, in_tree], axis=2), positions)
-        if batch == 1:
-            return logits[0, :width]
-        return torch.cat([logits[row, : len(asked)] for row, asked in enumerate(nodes)])
-
-    def take_back(self, nodes: list[list[int]]) -> None:
-        """Undo the last `score(nodes)`, however far it came: slots that are half written must never be seen."""
-        self._used = self._used_before
-        self._seen[:, self._used :] = False
-        self._positions = self._positions[:, : self._prompt + self._used]
-        for slots, asked in zip(self._slots, nodes, strict=True):
-            for node in asked:
-                slots.pop(node, None)
-        for layer in slot_layers(self._cache):
-            layer.end(min(layer.used, self._prompt + self._used))
+        in_tree = self._visible[:, used : used + width, : used + width]
+        slot_positions = np.concatenate([self._slot_positions, positions], axis=1)
+        tree_pass = TreePass(
+            tokens, positions, np.concatenate([in_prompt, in_tree], axis=2), slot_positions, [*map(len, nodes)]
+        )
+        try:
+            output = self.engine.forward(tree_pass)
+        except BaseException:  # slots that are half written must never be seen
+            self._visible[:, used:] = False
+            for b, asked in zip(self.rows, nodes, strict=True):
+                for node in asked:
+                    self._slots[b].pop(node)
+            self.engine.rollback(self._prompt + used)
+            raise
+        self._used, self._slot_positions = used + width, slot_positions
+        self.passes += 1
+        self.peak_slots = max(self.peak_slots, batch * (self._prompt + self._used))
+        return output
 
     def scored(self, b: int, node: int) -> bool:
         """Whether `node` of prompt `b` has a slot in the cache (the root always has)."""
@@ -140,118 +220,32 @@ class TreeScorer:
 
     @torch.inference_mode()
     def compact(self, running: list[list[int]]) -> None:
-        """Give up the slots of nodes that searches standing at `running` cannot use, once they are a third of all.
+        """Free the slots of nodes that searches with these running sequences cannot use, once they are a third of all.
 
-        A prompt without running nodes is finished: it leaves the batch, and costs nothing from then on.
+        A prompt without running sequences is finished: it leaves the batch, and costs nothing from then on.
         """
-        self._drop([row for row, b in enumerate(self.rows) if not running[b]])
+        unfinished = [row for row, b in enumerate(self.rows) if running[b]]
+        if unfinished and len(unfinished) < len(self.rows):
+            self.rows = [self.rows[row] for row in unfinished]
+            self._prompt_seen, self._lengths = self._prompt_seen[unfinished], self._lengths[unfinished]
+            self._visible, self._slot_positions = self._visible[unfinished], self._slot_positions[unfinished]
+            self.engine.select(unfinished)
         if self._used < _FEW:
             return
-        living = [self.trees[b].living(running[b]) for b in self.rows]
-        slots_of = [self._slots[b] for b in self.rows]
-        kept = [[node for node in slots if node in alive] for slots, alive in zip(slots_of, living, strict=True)]
+        kept = []
+        for b in self.rows:
+            reachable = self.trees[b].reachable(running[b])
+            kept.append([node for node in self._slots[b] if node in reachable])
         width = max(map(len, kept))
         if 3 * width > 2 * self._used:
             return
-        order = np.zeros((len(kept), width), dtype=np.int64)
-        for row, nodes in enumerate(kept):
-            order[row, : len(nodes)] = [slots_of[row][node] for node in nodes]
-            self._slots[self.rows[row]] = {node: slot for slot, node in enumerate(nodes)}
-        seen = np.zeros_like(self._seen)
-        seen[:, :width, :width] = [rows[np.ix_(index, index)] for rows, index in zip(self._seen, order, strict=True)]
-        for row, nodes in enumerate(kept):
-            seen[row, :, len(nodes) :] = False  # what fills up a shorter list is a copy of its first slot
-        self._seen, self._used = seen, width
-        in_tree = np.take_along_axis(self._positions[:, self._prompt :], order, axis=1)
-        self._positions = np.concatenate([self._positions[:, : self._prompt], in_tree], axis=1)
-        slots = torch.from_numpy(order)
-        for layer in slot_layers(self._cache):
-            layer.keep(self._prompt, slots)
-
-    def close(self) -> None:
-        """The decode is over."""
-
-    def _drop(self, finished: list[int]) -> None:
-        """Take these rows out of the cache."""
-        kept = [row for row in range(len(self.rows)) if row not in finished]
-        if not finished or not kept:
-            return
-        self.rows = [self.rows[row] for row in kept]
-        self._prompt_seen, self._lengths = self._prompt_seen[kept], self._lengths[kept]
-        self._seen, self._positions = self._seen[kept], self._positions[kept]
-        for layer in slot_layers(self._cache):
-            layer.select(torch.tensor(kept))
-
-    def _new_cache(self, batch: int) -> Cache:
-        return slot_cache()
-
-    def _reserve(self, slots: int) -> None:
-        if slots > self._seen.shape[1]:
-            roomy = np.zeros((len(self._seen), slots + GROWTH, slots + GROWTH), dtype=bool)
-            roomy[:, : self._used, : self._used] = self._seen[:, : self._used, : self._used]
-            self._seen = roomy
-
-    def _prompt_mask(self, attention_mask: Tensor) -> Any:
-        """The model makes its own from the plain mask, unless a window has to follow positions instead of slots.
-
-        Where there is padding it is ours as well: eager attention gives NaN for a row that sees nothing, and from the
-        second layer on whoever multiplies that by 0 gets NaN too.
-        """
-        if self._prompt_seen.all() and not windows(self.model):
-            return attention_mask
-        seen = causal(self._prompt_seen, self._begin, self._positions.shape[1])
-        return self._mask(seen, self._positions[:, self._begin :])
-
-    def _mask(self, seen: np.ndarray, positions: np.ndarray) -> Any:
-        """Additive mask (batch, 1, nodes, slots) from `seen` (batch, nodes, slots); one a kind of layer if they differ.
-
-        A model with ALiBi gets what is allowed, as booleans.
-        """
-        # a padded slot beyond the last node of a shorter prompt may see nothing: harmless, it is never read
-        kinds = {
-            kind: torch.from_numpy(one)[:, None].to(self.model.device)
-            for kind, one in allowed(self.model, seen, positions, self._positions).items()
-        }
-        if has_alibi(self.model):
-            return by_kind(kinds)
-        return by_kind({kind: additive(one, self.model.dtype) for kind, one in kinds.items()})
-
-    def _pass(self, tokens: np.ndarray, seen: np.ndarray, positions: np.ndarray) -> Tensor:
-        """One pass over tokens of the trees; returns logits (batch, rows, vocabulary), of as many rows or more.
-
-        tokens and positions have shape (batch, rows), seen (batch, rows, slots).
-        """
-        return self._forward(torch.from_numpy(tokens), self._mask(seen, positions), positions)
-
-    def _forward(self, input_ids: Tensor, mask: Any, positions: np.ndarray, **options: Any) -> Tensor:
-        device, attention = self.model.device, grouped(self.model)
-        if mask is not None and has_alibi(self.model) and mask.dim() == 4:
-            slots = self._places(self._positions)
-            attention, mask = alibi_by_position(self.model, mask, slots), torch.ones_like(slots)
-        with attention:
-            logits = self._call(input_ids.to(device), mask, self._places(positions), **options)
-        self._count(input_ids.numel())
-        return logits
-
-    def _call(self, input_ids: Tensor, mask: Any, positions: Tensor, **options: Any) -> Tensor:
-        output = self.model(
-            input_ids=input_ids,
-            attention_mask=mask,
-            **({"position_ids": positions} if self._takes_positions else {}),
-            past_key_values=self._cache,
-            use_cache=True,
-            return_dict=True,
-            **({"output_hidden_states": True} if self.state_layers else {}),
-            **options,
-        )
-        if self.state_layers:
-            self.states = torch.stack([output.hidden_states[layer] for layer in self.state_layers], 2)
-        return output.logits
-
-    def _places(self, positions: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(positions)).to(self.model.device)
-
-    def _count(self, tokens: int) -> None:
-        self.passes += not self._begin  # a prompt that is read in parts is one pass all the same
-        self.tokens += tokens
-        self.peak_slots = max(self.peak_slots, len(self.rows) * (self._prompt + self._used))
+        order = np.zeros((len(kept), width), dtype=np.int64)  # a shorter list is filled up with its first slot
+        visible = np.zeros_like(self._visible)
+        for row, (b, nodes) in enumerate(zip(self.rows, kept, strict=True)):
+            index = order[row, : len(nodes)] = [self._slots[b][node] for node in nodes]
+            visible[row, : len(nodes), : len(nodes)] = self._visible[row][np.ix_(index, index)]
+            self._slots[b] = {node: slot for slot, node in enumerate(nodes)}
+        in_tree = np.take_along_axis(self._slot_positions[:, self._prompt :], order, axis=1)
+        self._slot_positions = np.concatenate([self._slot_positions[:, : self._prompt], in_tree], axis=1)
+        self._visible, self._used = visible, width
+        self.engine.keep(self._prompt, order)

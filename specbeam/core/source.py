@@ -1,135 +1,214 @@
-"""Sources: where a search gets next-token logits from. The search cannot tell one from the other.
+"""Source: where a search gets next-token logits from. The search cannot tell whether a draft had a part in them.
 
-`Autoregressive` forwards what is asked. `Speculative` lets a draft grow candidates under all running sequences
-first, verifies them in the same pass, and then answers from the tree for as many steps as the draft foresaw.
-Every pass scores at least what was asked, so target passes <= search steps for any draft; and the answers are
-the target's own, so the result is the same (by induction over the steps).
+When the search asks for a node that the tree has not scored, the draft expands candidates under all running sequences
+first, and one pass of the target verifies them along with the missing nodes. Then the source answers from the tree for
+as many steps as the draft foresaw. Every pass scores at least what the search lacks, so target passes <= search steps
+for any draft; and the answers are the target's own, so the result is the same (by induction over the steps). Without a
+draft a pass scores just what the search lacks.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from specbeam.drafts.guard import guarded
-from specbeam.engines.draft_size import Budget
-from specbeam.engines.latency import cost_curve, doubt
-
-from .autoregressive import Autoregressive
 from .draft import Draft, NoDraft
-from .expand import grow
-from .stats import Stats
+from .expand import DraftSize, expand
+from .scorer import Output, Request, TreeScorer
+from .stats import Observer, Stats
+from .tree import ROOT, TokenTree, TopTokens
+
+Nodes = list[list[int]]  # a list of nodes a prompt
 
 
-class Speculative(Autoregressive):
-    """Answers from a token tree that a draft grew and the target verified.
+def give_up(error: Exception, nodes: Nodes, drafted: Nodes) -> None:
+    """What a source does about a pass that failed, unless it is told otherwise: nothing."""
+    raise error
+
+
+class Source:
+    """Answers a search from a token tree that a draft expands and the target verifies.
 
     Args:
-        target: the causal LM whose logits are asked for.
-        draft: what proposes nodes.
-        num_assistant_tokens: most drafted nodes a pass and prompt; None chooses pass by pass (`budget.py`).
-        trace: whether to keep what is needed for `traces()`.
+        scorer: scores nodes with the target.
+        draft: what proposes nodes; None proposes nothing.
+        draft_size: how many drafted nodes a pass verifies for each prompt.
+        observers: are told of every pass and step; what they raise ends the decode.
+        recover: called with the error of a pass that failed, its nodes, and the drafted ones among them. It raises, or
+            cuts `drafted` short in place for another attempt.
     """
 
     def __init__(
         self,
-        target: PreTrainedModel,
-        draft: Draft,
-        num_assistant_tokens: int | None = None,
-        trace: bool = False,
+        scorer: TreeScorer,
+        draft: Draft | None = None,
+        draft_size: DraftSize | None = None,
+        observers: Sequence[Observer] = (),
+        recover: Callable[[Exception, Nodes, Nodes], None] = give_up,
     ):
-        if num_assistant_tokens is not None and num_assistant_tokens < 0:
-            raise ValueError(f"num_assistant_tokens must not be negative, got {num_assistant_tokens}.")
-        self._count = num_assistant_tokens or 0
-        chosen = num_assistant_tokens is None
-        self._shares: list[float] = []  # of the foretold seconds that a pass took
-        self._budget: Budget | None = None
-        self.draft = NoDraft() if num_assistant_tokens == 0 else draft
-        super().__init__(target, trace)
-        self._agreed = chosen and self.ranks is not None
-        self._costs = cost_curve(target) if chosen and not self._agreed else None
-
-    def _start_draft(self, input_ids: Tensor, attention_mask: Tensor) -> None:
-        self._budget = Budget(self._costs, self.num_beams) if self._costs else None
-        if self._agreed:  # every rank has to make the same pass, and each has a clock of its own
-            self._count = 4 + 4 * self.num_beams
-        self.draft = guarded(self.draft, self.vocabulary, self.ranks)
+        self.scorer, self.draft = scorer, draft or NoDraft()
+        self.draft_size = DraftSize(0) if draft is None or draft_size is None else draft_size
+        self.observers, self._recover = observers, recover
+        self.stats = Stats()
+        self.trees: list[TokenTree] = []
         self._draft_passes = self.draft.passes
-        self.draft.start(self.trees, input_ids, attention_mask)
-        if self.scorer.states is not None:
-            self.draft.read_states(self.scorer.states, None)
+        self._since_pass = 0  # steps committed since the last pass
+        self._began = time.perf_counter()
 
-    def _step(self, running: list[list[int]]) -> None:
-        if self._budget is not None:
-            known = [
-                [tree.logits(n) is not None for n in nodes] for tree, nodes in zip(self.trees, running, strict=True)
+    def start(self, request: Request) -> list[TokenTree]:
+        """Read the prompts; returns a tree a prompt."""
+        self._began = began = time.perf_counter()
+        self.request, self.max_depth = request, request.max_new_tokens - 1
+        masks = request.attention_mask.bool()
+        self.trees = [TokenTree(ids[mask].tolist()) for ids, mask in zip(request.input_ids, masks, strict=True)]
+        output = self.scorer.start(self.trees, request)
+        self._blank = torch.zeros_like(output.logits[:1])
+        self.vocabulary = output.logits.shape[-1]
+        self.draft_size.start(request.num_beams)
+        self.draft.start(self.trees, request.input_ids, request.attention_mask)
+        if output.states is not None:
+            self.draft.read_states(output.states, None)
+        self._record(output, [[ROOT] for _ in self.trees])
+        self.stats.prefill_s = self.stats.target_s = time.perf_counter() - began
+        for observer in self.observers:
+            observer.started(self)
+        return self.trees
+
+    def logits(self, running: Nodes) -> Tensor:
+        """The target's logits for the running nodes of every prompt, shape (batch, rows, vocabulary).
+
+        All prompts have the same number of rows, or none: a finished prompt is not forwarded and gets zeros. One call
+        is one committed step of the search.
+        """
+        self.draft_size.stepped(self.trees, running)
+        missing = self._missing(running)
+        if any(missing):
+            began = time.perf_counter()
+            # prompts that lack nothing are drafted for as well: their rows are part of the pass anyhow, and the next
+            # pass is due as soon as any prompt lacks something
+            self._forward(running, missing, self._drafted(running, missing), began)
+        for tree, nodes in zip(self.trees, running, strict=True):
+            if nodes:
+                tree.release(tree.depths[nodes[0]])
+        self._step(dict(enumerate(running)))
+        rows = max(map(len, running))
+        return torch.stack(
+            [
+                torch.stack([tree.logits(node) for node in nodes])  # type: ignore[arg-type]
+                if nodes
+                else self._blank.expand(rows, -1)
+                for tree, nodes in zip(self.trees, running, strict=True)
             ]
-            self._budget.stepped(running, known)
-
-    def _grow(self, running: list[list[int]]) -> list[list[int]]:
-        began = time.perf_counter()
-        count = self._count
-        if self._budget is not None:
-            self._budget.learn()
-            count = self._budget.choose(sum(map(bool, running)))
-        count = min(count, self.most_drafted)
-        if not count:
-            return [[] for _ in running]
-        for b, nodes in enumerate(running):
-            self.draft.follow(b, nodes)
-        rankings = grow(
-            self.trees,
-            running,
-            self.draft,
-            num_beams=self.num_beams,
-            budget=count,
-            max_depth=self.max_depth,
-            stop_tokens=self.stop_tokens,
-            vocabulary=self.vocabulary,
         )
-        if self._budget is None:
-            return [ranking.nodes[:count] for ranking in rankings]
-        self._budget.planned(rankings, time.perf_counter() - began)
-        # a pass is as wide as its widest prompt: one that lacks fewer nodes has room for more candidates
-        lacking = [
-            len({node for node in nodes if tree.logits(node) is None})
-            for tree, nodes in zip(self.trees, running, strict=True)
-        ]
-        width = max(lacks + len(one.nodes[:count]) for lacks, one in zip(lacking, rankings, strict=True))
-        return [one.nodes[: width - lacks] for lacks, one in zip(lacking, rankings, strict=True)]
 
-    def _forward(
-        self, running: list[list[int]], missing: list[list[int]], drafted: list[list[int]], began: float
-    ) -> None:
-        before = self.stats.target_s
-        super()._forward(running, missing, drafted, began)
-        if self._costs is not None:
-            rows = [len(asked) + len(more) for asked, more in zip(missing, drafted, strict=True)]
-            self._shares.append((self.stats.target_s - before) / self._costs(max(rows) * sum(map(bool, rows))))
-
-    def verify(self, standing: list[list[int]], chains: list[list[int]], began: float) -> None:
-        """One pass over drafted `chains` of nodes, and the nodes that the prompts stand on where not scored yet.
+    def verify(self, running: Nodes, chains: Nodes, began: float) -> None:
+        """One pass over drafted `chains` of nodes, and the running nodes where they are not scored yet.
 
         For searches that draw their own candidates; `began` is when they started drawing (`time.perf_counter`). Where
         memory does not suffice the chains are cut short, in place.
         """
-        missing = [
-            [node for node in nodes if tree.logits(node) is None]
-            for tree, nodes in zip(self.trees, standing, strict=True)
-        ]
+        missing = self._missing(running)
         if any(missing) or any(chains):
-            self.books.close_pass()
-            self._forward(standing, missing, chains, began)
+            self._forward(running, missing, chains, began)
 
     def commit(self, b: int, node: int) -> None:
         """Prompt `b` takes the step at `node`: for searches whose prompts move at their own pace."""
         self.trees[b].release(self.trees[b].depths[node])
-        self.books.stood_alone(b, node)
-        self.books.step(self.watch)
+        self._step({b: [node]})
 
     def finish(self) -> Stats:
-        self.stats.draft_passes = self.draft.passes - self._draft_passes
-        doubt(self.scorer.model, self._shares)
-        return super().finish()
+        """The decode is over, or was abandoned: complete the statistics, and free what was kept for it."""
+        stats, scorer = self.stats, self.scorer
+        self._close_pass()
+        stats.decode_s = time.perf_counter() - self._began - stats.prefill_s
+        stats.target_passes, stats.peak_kv_tokens = scorer.passes, scorer.peak_slots
+        stats.target_tokens = scorer.engine.tokens
+        stats.draft_passes = self.draft.passes - self._draft_passes
+        try:
+            self.draft.finish()
+            self.draft_size.finish()
+        finally:
+            scorer.engine.close()
+        return stats
+
+    def _missing(self, running: Nodes) -> Nodes:
+        return [
+            sorted({node for node in nodes if tree.logits(node) is None})
+            for tree, nodes in zip(self.trees, running, strict=True)
+        ]
+
+    def _drafted(self, running: Nodes, missing: Nodes) -> Nodes:
+        """Nodes to verify in the next pass beyond the missing ones, likeliest first."""
+        began = time.perf_counter()
+        nodes = min(self.draft_size.choose(len([b for b, some in enumerate(running) if some])), self.draft_size.most)
+        if not nodes:
+            return [[] for _ in running]
+        for b, some in enumerate(running):
+            self.draft.follow(b, some)
+        rankings = expand(
+            self.trees,
+            running,
+            self.draft,
+            num_beams=self.request.num_beams,
+            draft_size=nodes,
+            max_depth=self.max_depth,
+            stop_tokens=self.request.stop_tokens,
+            vocabulary=self.vocabulary,
+        )
+        return self.draft_size.cut(rankings, nodes, [*map(len, missing)], time.perf_counter() - began)
+
+    def _forward(self, running: Nodes, missing: Nodes, drafted: Nodes, began: float) -> None:
+        """One pass over the missing and the drafted nodes, which have been drafted since `began`."""
+        self._close_pass()
+        self.draft.compact(running)
+        drawn = time.perf_counter()
+        self.scorer.compact(running)
+        output = None
+        while output is None:
+            nodes = [sorted({*asked, *more}) for asked, more in zip(missing, drafted, strict=True)]
+            try:
+                output = self.scorer.score(nodes)
+            except (RuntimeError, MemoryError) as error:
+                self._recover(error, nodes, drafted)
+        if output.states is not None:
+            self.draft.read_states(output.states, nodes)
+        self._record(output, nodes)
+        draft_s, target_s = drawn - began, time.perf_counter() - drawn
+        self.stats.draft_s += draft_s
+        self.stats.target_s += target_s
+        self.stats.drafted += sum(map(len, drafted))
+        self.draft_size.passed(max(map(len, nodes)) * len(self.scorer.rows), target_s)
+        for observer in self.observers:
+            observer.passed(self, missing, drafted, draft_s, target_s)
+
+    def _record(self, output: Output, nodes: Nodes) -> None:
+        """Put the target's scores into the trees; rows in the order of the nodes, prompt after prompt."""
+        rows = zip(output.logits, output.log_normalizers, output.top_tokens, output.top_log_probs, strict=True)
+        for b, (tree, scored) in enumerate(zip(self.trees, nodes, strict=True)):
+            for node in scored:
+                logits, log_normalizer, tokens, log_probs = next(rows)
+                if not -1e30 < log_normalizer < 1e30:
+                    where = f" of prompt {b + 1} of {len(nodes)}" if len(nodes) > 1 else ""
+                    raise ValueError(
+                        f"{self.scorer.engine.name} gave logits that are NaN or infinite after {tree.depths[node]} new "
+                        f"tokens{where}. Load it in a wider dtype (float32 or bfloat16 instead of float16), or check "
+                        "its weights."
+                    )
+                tree.record(node, logits, log_normalizer, TopTokens(tokens, log_probs))
+            self.draft.observe(b, scored)
+
+    def _step(self, running: dict[int, list[int]]) -> None:
+        """A step is taken from these nodes, by prompt."""
+        self.stats.steps += 1
+        self._since_pass += 1
+        for observer in self.observers:
+            observer.stepped(self, running)
+
+    def _close_pass(self) -> None:
+        """The steps that the last pass paid for are taken."""
+        if self._since_pass:
+            self.stats.accepted[self._since_pass] += 1
+        self._since_pass = 0

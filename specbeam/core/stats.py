@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # pictures are drawn from traces without PyTorch
-    from .tree import TokenTree
+    from .source import Source
 
 
 @dataclass
@@ -125,20 +126,6 @@ class Trace:
             raise ValueError(f"there are {len(self.nodes)} nodes, and none has the number {strange[0]}")
 
 
-def _held(text: str) -> str | list[int]:
-    """A text as any JSON reader takes it: one that is not UTF-8 as a list of its bytes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return list(text.encode("utf-8", "surrogateescape" if _escapes(text) else "surrogatepass"))
-    return text
-
-
-def _escapes(text: str) -> bool:
-    """Whether all surrogates of a text stand for bytes."""
-    return all("\udc80" <= c <= "\udcff" for c in text if "\ud800" <= c <= "\udfff")
-
-
 @dataclass(frozen=True)
 class Progress:
     """Where a decode stands after a committed step; what a decoder's `watch` is called with."""
@@ -150,26 +137,89 @@ class Progress:
     traces: Callable[[], list[Trace]]  # what happened so far; to be called within `watch`, empty unless trace=True
 
 
-@dataclass
-class Recorder:
-    """Collects a prompt's `Trace` while a source works; the nodes are read off the tree at the end."""
+class Observer:
+    """Is told what a source does; `missing` and `drafted` are lists of nodes, one a prompt."""
 
-    rounds: list[TraceRound] = field(default_factory=list)
-    steps: list[list[int]] = field(default_factory=list)
+    def started(self, source: Source) -> None:
+        """The prompts have been read; the source's trees hold their roots."""
 
-    def trace(self, tree: TokenTree, since_pass: int) -> Trace:
-        """What happened so far; `since_pass` steps were taken after the last pass."""
-        columns = zip(tree.tokens, tree.parents, tree.depths, tree.scores, strict=True)
-        nodes = [TraceNode(*column) for column in columns]
-        for number, one in enumerate(self.rounds):
-            for node in one.asked:
+    def passed(
+        self, source: Source, missing: list[list[int]], drafted: list[list[int]], draft_s: float, target_s: float
+    ) -> None:
+        """A pass verified the `drafted` nodes of every prompt along with the `missing` ones."""
+
+    def stepped(self, source: Source, running: Mapping[int, list[int]]) -> None:
+        """A step was taken from these nodes, best first, by prompt; a finished prompt has none."""
+
+
+class Tracer(Observer):
+    """Collects the `Trace` of every prompt; the nodes are read off the trees when the traces are asked for."""
+
+    def started(self, source: Source) -> None:
+        self._source, self._last_pass = source, 0  # the step that the last pass came before
+        self._rounds = [[TraceRound([0], [], 0, 0.0, source.stats.prefill_s)] for _ in source.trees]
+        self._steps: list[list[list[int]]] = [[] for _ in source.trees]
+
+    def passed(
+        self, source: Source, missing: list[list[int]], drafted: list[list[int]], draft_s: float, target_s: float
+    ) -> None:
+        for rounds, asked, more in zip(self._rounds, missing, drafted, strict=True):
+            rounds[-1].steps = rounds[-1].steps or source.stats.steps - self._last_pass
+            if asked or more:
+                rounds.append(TraceRound(asked, more, source.stats.steps, draft_s, target_s))
+        self._last_pass = source.stats.steps
+
+    def stepped(self, source: Source, running: Mapping[int, list[int]]) -> None:
+        for b, nodes in running.items():
+            self._steps[b].append(list(nodes))
+
+    def traces(self) -> list[Trace]:
+        """What happened so far, a trace a prompt, in plain data."""
+        return [self._trace(b) for b in range(len(self._rounds))]
+
+    def _trace(self, b: int) -> Trace:
+        tree, rounds, steps = self._source.trees[b], [replace(one) for one in self._rounds[b]], self._steps[b]
+        nodes = list(map(TraceNode, tree.tokens, tree.parents, tree.depths, tree.scores))
+        for number, one in enumerate(rounds):
+            for node in (*one.asked, *one.drafted):
                 nodes[node].verified = number
             for node in one.drafted:
-                nodes[node].verified = nodes[node].drafted = number
-        for step, running in enumerate(self.steps):
+                nodes[node].drafted = number
+        for step, running in enumerate(steps):
             for node in running:
                 nodes[node].asked = step
-        rounds = [replace(one) for one in self.rounds]
-        if rounds and not rounds[-1].steps:
-            rounds[-1].steps = since_pass
-        return Trace(nodes, rounds, list(self.steps))
+        rounds[-1].steps = rounds[-1].steps or self._source.stats.steps - self._last_pass
+        return Trace(nodes, rounds, list(steps))
+
+
+class Watcher(Observer):
+    """Calls `watch` with the `Progress` after every step; its traces are those of `tracer`, if there is one."""
+
+    def __init__(self, watch: Callable[[Progress], object], tracer: Tracer | None = None):
+        self._watch, self._tracer = watch, tracer
+
+    def started(self, source: Source) -> None:
+        self._began, self._best = time.perf_counter(), [0] * len(source.trees)
+
+    def stepped(self, source: Source, running: Mapping[int, list[int]]) -> None:
+        for b, nodes in running.items():
+            self._best[b] = nodes[0] if nodes else self._best[b]
+        self._watch(
+            Progress(
+                source.stats.steps,
+                source.scorer.passes,
+                source.stats.prefill_s + time.perf_counter() - self._began,
+                [tree.path(node) for tree, node in zip(source.trees, self._best, strict=True)],
+                self._tracer.traces if self._tracer else list,
+            )
+        )
+
+
+def _held(text: str) -> str | list[int]:
+    """A text as any JSON reader takes it: one that is not UTF-8 as a list of its bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        bytes_only = all("\udc80" <= c <= "\udcff" for c in text if "\ud800" <= c <= "\udfff")
+        return list(text.encode("utf-8", "surrogateescape" if bytes_only else "surrogatepass"))
+    return text

@@ -1,4 +1,4 @@
-"""TokenTree: a prefix tree of token ids, with what the target said at each node. There is no model in here.
+"""TokenTree: a prefix tree of token ids, with the target's next-token scores at each node. It knows no model.
 
 Node 0 is the root and stands for the whole prompt. Every other node is one token after its parent, so a
 node is a sequence: the prompt followed by the tokens on the path from the root. Nodes are numbered in the
@@ -15,18 +15,18 @@ from torch import Tensor
 ROOT = 0
 
 
-class Verdict(NamedTuple):
-    """What the target said at a node about the token that follows it."""
+class TopTokens(NamedTuple):
+    """The target's likeliest next tokens after a node, best first, and their log-probabilities in nats."""
 
-    tokens: list[int]  # the target's likeliest next tokens, best first
-    log_probs: list[float]  # their log-probabilities in nats
+    tokens: list[int]
+    log_probs: list[float]
 
 
 class TokenTree:
-    """The sequences that one prompt's search and drafts have thought of so far.
+    """The sequences that one prompt's search and drafts have considered so far.
 
-    A node is *scored* once the target has said what follows it (`record`). The full row of logits is large
-    and only wanted while a search may still ask for it (`release`); the few likeliest tokens are kept.
+    A node is *scored* once the target has given its logits for the token after it (`record`). The full row of logits
+    is large and only kept while a search may still ask for it (`release`); the few likeliest tokens stay.
     """
 
     def __init__(self, prompt: list[int]):
@@ -36,7 +36,7 @@ class TokenTree:
         self.depths: list[int] = [0]
         self.scores: list[float] = [0.0]
         self.children: list[dict[int, int]] = [{}]
-        self.verdicts: list[Verdict | None] = [None]
+        self.top: list[TopTokens | None] = [None]
         self._rows: dict[int, tuple[Tensor, float]] = {}
 
     def __len__(self) -> int:
@@ -59,43 +59,42 @@ class TokenTree:
         self.depths.append(self.depths[node] + 1)
         self.scores.append(self.scores[node] if score is None else score)
         self.children.append({})
-        self.verdicts.append(None)
+        self.top.append(None)
         self.children[node][token] = child
         return child
 
-    def record(self, node: int, row: Tensor, log_normalizer: float, verdict: Verdict) -> None:
-        """Store the target's logits `row` of shape (vocabulary,), their logsumexp and likeliest tokens."""
-        self._rows[node] = (row, log_normalizer)
-        self.verdicts[node] = verdict
+    def record(self, node: int, logits: Tensor, log_normalizer: float, top: TopTokens) -> None:
+        """Store the target's `logits` at `node`, shape (vocabulary,), their logsumexp and the likeliest tokens.
+
+        Guessed scores of the children become the target's own; everything below them moves along.
+        """
+        self._rows[node] = (logits, log_normalizer)
+        self.top[node] = top
         for token, child in self.children[node].items():
-            self._rescore(child, self.scores[node] + self._log_prob(node, token))
+            score = self.scores[node] + self._log_prob(node, token)
+            change, self.scores[child] = score - self.scores[child], score
+            below = [*self.children[child].values()] if change else []
+            while below:
+                current = below.pop()
+                # once -inf, always -inf: the difference of two infinite scores is no number
+                self.scores[current] = -math.inf if score == -math.inf else self.scores[current] + change
+                below.extend(self.children[current].values())
 
     def _log_prob(self, node: int, token: int) -> float:
-        """The target's log-probability of `token` after `node`; the likeliest cost no look into the large row."""
-        tokens, log_probs = self.verdicts[node]  # type: ignore[misc]
+        """The target's log-probability of `token` after `node`; the likeliest are not looked up in the large row."""
+        tokens, log_probs = self.top[node]  # type: ignore[misc]
         if token in tokens:
             return log_probs[tokens.index(token)]
-        row, log_normalizer = self._rows[node]
-        return float(row[token]) - log_normalizer
-
-    def _rescore(self, node: int, score: float) -> None:
-        """Replace a guessed score; what is below keeps its distance to it."""
-        change = score - self.scores[node]
-        self.scores[node] = score
-        below = [*self.children[node].values()] if change else []
-        while below:
-            current = below.pop()
-            # once -inf, always -inf: the difference of two infinite scores is no number
-            self.scores[current] = -math.inf if score == -math.inf else self.scores[current] + change
-            below.extend(self.children[current].values())
+        logits, log_normalizer = self._rows[node]
+        return float(logits[token]) - log_normalizer
 
     def logits(self, node: int) -> Tensor | None:
         """The target's logits at `node`, of shape (vocabulary,), or None if not scored or released."""
-        held = self._rows.get(node)
-        return None if held is None else held[0]
+        row = self._rows.get(node)
+        return None if row is None else row[0]
 
     def release(self, depth: int) -> None:
-        """Let go of the logits of all nodes above `depth`: no search looks back."""
+        """Drop the logits of all nodes above `depth`: no search looks back."""
         for node in [node for node in self._rows if self.depths[node] < depth]:
             del self._rows[node]
 
@@ -117,13 +116,13 @@ class TokenTree:
         lacking = length - len(tokens)
         return tuple(self.prompt[-lacking:] + tokens) if lacking else tuple(tokens)
 
-    def living(self, running: list[int]) -> set[int]:
-        """The nodes that a search whose beams stand at `running` can still use: ancestors and descendants."""
-        living = set(running)
-        for node in range(min(running), len(self)):
-            if self.parents[node] in living:
-                living.add(node)
+    def reachable(self, running: list[int]) -> set[int]:
+        """The nodes that a search with these running sequences can still use: their ancestors and descendants."""
+        reachable = set(running)
+        for node in range(min(running), len(self.tokens)):
+            if self.parents[node] in reachable:
+                reachable.add(node)
         for node in running:
-            while node != ROOT and (node := self.parents[node]) not in living:
-                living.add(node)
-        return living
+            while node != ROOT and (node := self.parents[node]) not in reachable:
+                reachable.add(node)
+        return reachable

@@ -8,26 +8,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, StoppingCriteriaList
+from transformers import GenerationConfig, PreTrainedModel, StoppingCriteriaList
 from transformers.generation.stopping_criteria import StopStringCriteria
 
-from specbeam.core.autoregressive import Autoregressive
+from specbeam.compat import CUSTOM_LOOP
 from specbeam.core.beam import beam_search
-from specbeam.core.greedy import Found, multinomial, token_search
+from specbeam.core.greedy import SearchResult, multinomial, token_search
 from specbeam.core.sampling import speculative_sampling
-from specbeam.core.source import Speculative
-from specbeam.core.stats import Progress, Stats, Trace
-from specbeam.models.load import Pair
+from specbeam.core.scorer import Request
+from specbeam.core.source import Source
+from specbeam.core.stats import Observer, Progress, Stats, Trace, Tracer, Watcher
+from specbeam.drafts.union import guarded
+from specbeam.engines.target import Target
 
-from .lock import turn
 from .options import check_request, refuse_beams
-from .relaxed import RelaxedPick, check_relaxed
+from .relaxed import RelaxedPick, check_relaxed, narrowed_by
+
+CHAIN = 5  # drafted tokens a pass of speculative sampling, unless a number is given
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A target with what decodes it: a draft, the tokenizer of both, and where they came from.
+
+    `revisions` maps "target" (and "draft", where it is a model) to a commit hash of the hub, to the
+    fingerprint of the embedded model, or to None for a local folder.
+    """
+
+    target: PreTrainedModel
+    draft: Any
+    tokenizer: Any
+    name: str = "target"
+    revisions: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,6 +62,8 @@ class Decoded:
 
 
 Watch = Callable[[Progress], object]
+# a source that has started, processors, criteria, the resolved generation config
+Search = Callable[[Source, Any, Any, Any], SearchResult]
 
 
 def greedy(
@@ -63,7 +83,7 @@ def greedy(
         ValueError: for empty or too long prompts and for options that make no sense, naming value and remedy.
     """
     refuse_beams("greedy", "beam", options)
-    return _decode(pair, inputs, Autoregressive(pair.target, trace), _token_search, trace, watch, options)
+    return _decode(pair, inputs, None, 0, _search_tokens, trace, watch, options)
 
 
 def beam(
@@ -76,8 +96,7 @@ def beam(
     **options: Any,
 ) -> Decoded:
     """Beam search from the target alone; options as for `greedy`, and `length_penalty`, `early_stopping`, …"""
-    source = Autoregressive(pair.target, trace)
-    return _decode(pair, inputs, source, _beam_search, trace, watch, {**options, "num_beams": num_beams})
+    return _decode(pair, inputs, None, 0, _search_beams, trace, watch, {**options, "num_beams": num_beams})
 
 
 def speculative(
@@ -103,20 +122,19 @@ def speculative(
             at most `tolerance` nats less likely, or among the `top_r` likeliest (`RelaxedPick`).
     """
     refuse_beams("speculative", "speculative_beam", options)
-    source = Speculative(pair.target, pair.draft, num_assistant_tokens, trace)
-    search = _token_search
-    check_relaxed(None, tolerance, top_r)
-    exact = tolerance == 0 and top_r == 1
+    if (tolerance, top_r) != (0.0, 1):
+        check_relaxed(None, tolerance, top_r)
+    exact, sampling, search = tolerance == 0 and top_r == 1, options.get("do_sample"), _search_tokens
     if not exact:
-        if options.get("do_sample"):
+        if sampling:
             raise ValueError("tolerance and top_r are for greedy decoding; leave them out with do_sample=True.")
-        search = partial(_relaxed_search, tolerance=tolerance, top_r=top_r)
-    if options.get("do_sample"):
-        chain = 5 if num_assistant_tokens is None else num_assistant_tokens
-        search = partial(_rejection_search, chain=chain, generator=generator)
+        search = partial(_search_tokens, pick_for=partial(RelaxedPick, tolerance, top_r))
+    if sampling:
+        chain = CHAIN if num_assistant_tokens is None else num_assistant_tokens
+        search = partial(_sample_speculatively, chain=chain, generator=generator)
     elif generator is not None:
         raise ValueError("generator is only used with do_sample=True; leave it out for greedy decoding.")
-    return _decode(pair, inputs, source, search, trace, watch, options, exact)
+    return _decode(pair, inputs, pair.draft, num_assistant_tokens, search, trace, watch, options, exact)
 
 
 def speculative_beam(
@@ -137,11 +155,12 @@ def speculative_beam(
         margin: *not exact* unless None (or infinite): a step does without running sequences that are not verified if
             they look more than so many nats too weak to matter (`droppable_rows`). May be negative.
     """
-    check_relaxed(margin, 0.0, 1)
+    if margin is not None:
+        check_relaxed(margin, 0.0, 1)
     exact = margin is None or margin == math.inf
-    search = _beam_search if exact else partial(_beam_search, margin=margin)
-    source = Speculative(pair.target, pair.draft, num_assistant_tokens, trace)
-    return _decode(pair, inputs, source, search, trace, watch, {**options, "num_beams": num_beams}, exact)
+    search = _search_beams if margin is None or exact else partial(_search_beams, narrow=narrowed_by(margin))
+    options = {**options, "num_beams": num_beams}
+    return _decode(pair, inputs, pair.draft, num_assistant_tokens, search, trace, watch, options, exact)
 
 
 METHODS: dict[str, Callable[..., Decoded]] = {
@@ -152,36 +171,35 @@ METHODS: dict[str, Callable[..., Decoded]] = {
 }
 
 
-def _token_search(source: Any, trees: Any, ids: Tensor, processors: Any, criteria: Any, config: Any) -> Found:
-    if config.do_sample:
-        return token_search(source, trees, ids, processors, criteria, config, multinomial)
-    return token_search(source, trees, ids, processors, criteria, config)
+def _search_tokens(
+    source: Source, processors: Any, criteria: Any, config: GenerationConfig, pick_for: Any = None
+) -> SearchResult:
+    pick = {"pick": multinomial} if config.do_sample else {}
+    if pick_for is not None:
+        pick = {"pick": pick_for(source.request.stop_tokens, source.stats)}
+    return token_search(source, processors, criteria, **pick)
 
 
-def _relaxed_search(
-    source: Any, trees: Any, ids: Tensor, processors: Any, criteria: Any, config: Any, *, tolerance: float, top_r: int
-) -> Found:
-    pick = RelaxedPick(tolerance, top_r, source.stop_tokens, source.stats)
-    return token_search(source, trees, ids, processors, criteria, config, pick)
-
-
-def _beam_search(
-    source: Any, trees: Any, ids: Tensor, processors: Any, criteria: Any, config: Any, margin: float | None = None
-) -> Found:
+def _search_beams(
+    source: Source, processors: Any, criteria: Any, config: GenerationConfig, **options: Any
+) -> SearchResult:
     if config.do_sample:
         raise ValueError("beam sampling is served by SpeculativeLM.generate(num_beams=…, do_sample=True).")
-    return beam_search(source, trees, ids, processors, criteria, config, margin)
+    return beam_search(source, processors, criteria, config, **options)
 
 
-def _rejection_search(*arguments: Any, chain: int, generator: torch.Generator | None) -> Found:
-    return speculative_sampling(*arguments, chain=chain, generator=generator)
+def _sample_speculatively(
+    source: Source, processors: Any, criteria: Any, config: GenerationConfig, **options: Any
+) -> SearchResult:
+    return speculative_sampling(source, processors, criteria, **options)
 
 
 def _decode(
     pair: Pair,
     inputs: Mapping[str, Tensor],
-    source: Autoregressive,
-    search: Callable[..., Found],
+    draft: Any,
+    num_assistant_tokens: int | None,
+    search: Search,
     trace: bool,
     watch: Watch | None,
     options: dict[str, Any],
@@ -196,13 +214,15 @@ def _decode(
     check_request(pair.target, input_ids, options)
     if options["num_beams"] == 1 and options["num_return_sequences"] != 1:
         raise ValueError("num_return_sequences above 1 needs beams; use beam, speculative_beam or SpeculativeLM.")
-    stop_strings = options.pop("stop_strings", None)
-    if stop_strings is not None:
-        criteria = StoppingCriteriaList(options.get("stopping_criteria") or [])
-        criteria.append(StopStringCriteria(options.pop("tokenizer", pair.tokenizer), stop_strings))
-        options["stopping_criteria"] = criteria
-    options.pop("tokenizer", None)
-    found: list[Found] = []
+    tokenizer = options.pop("tokenizer", pair.tokenizer)
+    if (stop_strings := options.pop("stop_strings", None)) is not None:
+        criteria = options.get("stopping_criteria") or []
+        options["stopping_criteria"] = StoppingCriteriaList([*criteria, StopStringCriteria(tokenizer, stop_strings)])
+    target, tracer = Target.of(pair.target), Tracer() if trace else None
+    observers: list[Observer] = [tracer] if tracer else []
+    if watch is not None:
+        observers.append(Watcher(watch, tracer))
+    results: list[SearchResult] = []
 
     def run(
         model: Any,
@@ -213,35 +233,29 @@ def _decode(
         **kwargs: Any,
     ) -> Tensor:
         prompts = input_ids[:: generation_config.num_beams]
-        eos = generation_config._eos_token_tensor
-        trees = source.start(
-            prompts,
-            attention_mask,
-            max_new_tokens=generation_config.max_length - prompts.shape[1],
-            num_beams=generation_config.num_beams,
-            stop_tokens=[] if eos is None else eos.tolist(),
+        source.start(
+            Request.of(prompts, attention_mask.to(prompts.device), generation_config, generation_config.num_beams)
         )
-        found.append(search(source, trees, prompts, logits_processor, stopping_criteria, generation_config))
+        results.append(search(source, logits_processor, stopping_criteria, generation_config))
         return input_ids
 
-    source.watch = watch
-    device = pair.target.device
-    target: Any = pair.target  # generate is a mixin that type checkers do not see through
-    with turn(target):
-        target.generate(
+    device, model = pair.target.device, pair.target
+    with target.decoding(guarded(draft, target.ranks), num_assistant_tokens, observers) as source:
+        model.generate(  # type: ignore[operator]  # a mixin that type checkers do not see through
             input_ids=input_ids.to(device),
             attention_mask=attention_mask.to(device),
-            custom_generate=run,
             use_cache=False,
+            **{CUSTOM_LOOP: run},
             **options,
         )
-    stats = source.finish()
-    stats.new_tokens = sum(map(len, found[0].sequences))
-    traces = source.traces() if trace else None
+    (result,) = results
+    stats = source.stats
+    stats.new_tokens = sum(map(len, result.sequences))
+    traces = tracer.traces() if tracer else None
     for b, one in enumerate(traces or []):
         returned = options["num_return_sequences"]
-        one.results = found[0].sequences[b * returned : (b + 1) * returned]
+        one.results = result.sequences[b * returned : (b + 1) * returned]
     text = []
     if pair.tokenizer is not None:
-        text = [pair.tokenizer.decode(sequence, skip_special_tokens=True) for sequence in found[0].sequences]
-    return Decoded(found[0].sequences, found[0].scores, text, stats, traces, found[0].beam_indices, exact)
+        text = [pair.tokenizer.decode(sequence, skip_special_tokens=True) for sequence in result.sequences]
+    return Decoded(result.sequences, result.scores, text, stats, traces, result.beam_indices, exact)

@@ -14,29 +14,27 @@ from torch import Tensor
 from transformers import (
     EosTokenCriteria,
     GenerationConfig,
-    GenerationMixin,
     MaxLengthCriteria,
     MaxTimeCriteria,
     PreTrainedModel,
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from specbeam.core.beam import fill_value
+from specbeam.compat import GenerationLoops
+from specbeam.core.beam import fill_token
 from specbeam.core.draft import Draft
-from specbeam.core.greedy import pad_value
-from specbeam.core.source import Speculative
+from specbeam.core.scorer import Request
+from specbeam.core.source import Source
 from specbeam.core.stats import Stats
 from specbeam.core.tree import ROOT
 from specbeam.drafts.model import ModelDraft
-from specbeam.engines.families import refuse_unservable
+from specbeam.drafts.union import guarded
+from specbeam.engines.target import Target
 
-from .lock import turn
 from .options import check_request
 
-_GENERATION: Any = GenerationMixin  # its methods ask for attributes that only __getattr__ below provides
 
-
-class SpeculativeLM(GenerationMixin):
+class SpeculativeLM(GenerationLoops):
     """A drop-in for `target` whose `generate` needs fewer target passes.
 
     Args:
@@ -49,18 +47,18 @@ class SpeculativeLM(GenerationMixin):
     """
 
     main_input_name = "input_ids"
-    _is_stateful = False
 
     def __init__(
         self, target: PreTrainedModel, draft: Draft | PreTrainedModel, num_assistant_tokens: int | None = None
     ):
-        refuse_unservable(target)
+        Target.of(target)
         self.target = target
         self.draft = ModelDraft(draft) if isinstance(draft, PreTrainedModel) else draft
         self.num_assistant_tokens = num_assistant_tokens
         self.config, self.generation_config = target.config, target.generation_config
         self.stats: Stats | None = None
-        self._source: Speculative | None = None
+        self._opened: Source | None = None  # within `generate`
+        self._source: Source | None = None  # once it has started
 
     def __getattr__(self, name: str) -> Any:
         if name == "target":  # not there yet while a copy is being made
@@ -89,15 +87,14 @@ class SpeculativeLM(GenerationMixin):
         if prompts is not None:
             config: GenerationConfig | None = options.get("generation_config")
             check_request(self.target, prompts, {**(config.to_diff_dict() if config else {}), **options})
-        with turn(self.target):
+        target = Target.of(self.target)
+        with target.decoding(guarded(self.draft, target.ranks), self.num_assistant_tokens) as source:
+            self._opened, self.stats = source, source.stats
             try:
-                result = _GENERATION.generate(self, inputs, **{**options, "use_cache": False})
+                result = super().generate(inputs, **{**options, "use_cache": False})  # type: ignore[misc]
             finally:
-                if self._source is not None:
-                    self.stats = self._source.finish()
-                self._source = None
-        assert self.stats is not None
-        self.stats.new_tokens = self._count(result if isinstance(result, Tensor) else result.sequences)
+                self._opened = self._source = None
+        source.stats.new_tokens = self._count(result if isinstance(result, Tensor) else result.sequences)
         return result
 
     def _count(self, sequences: Tensor) -> int:
@@ -110,39 +107,26 @@ class SpeculativeLM(GenerationMixin):
             count += length
         return count
 
-    def _sample(self, input_ids: Tensor, **kwargs: Any) -> Any:
-        return _GENERATION._sample(self, input_ids, **self._prepared(input_ids, **kwargs))
-
-    def _beam_search(self, input_ids: Tensor, **kwargs: Any) -> Any:
-        return _GENERATION._beam_search(self, input_ids, **self._prepared(input_ids, **kwargs))
-
-    def _prepared(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+    def begin(self, input_ids: Tensor, **options: Any) -> None:
         """Start the source on the prompts that `input_ids` repeats for every beam or returned sequence."""
-        config: GenerationConfig = kwargs["generation_config"]
+        config: GenerationConfig = options["generation_config"]
         self._copies = max(config.num_beams, config.num_return_sequences)
-        mask = kwargs.get("attention_mask")
-        prompts = input_ids[:: self._copies]
-        eos = config._eos_token_tensor
-        self._stops = set() if eos is None else set(eos.tolist())
+        mask, prompts = options.get("attention_mask"), input_ids[:: self._copies]
+        mask = torch.ones_like(prompts) if mask is None else mask[:: self._copies]
+        request = Request.of(prompts, mask, config, self._copies)
+        self._stops = request.stop_tokens
         # a finished row is padded and its logits are thrown away, unless they are part of the output
         self._skips = config.num_beams == 1 and not (config.output_scores or config.output_logits)
-        # padding stands after an EOS, or where a criterion of the user's ended a sequence without one
+        # padding comes after an EOS, or where a criterion of the user's ended a sequence without one
         usual = (MaxLengthCriteria, MaxTimeCriteria, EosTokenCriteria)
-        by_user = any(not isinstance(criterion, usual) for criterion in kwargs["stopping_criteria"])
-        filler = fill_value(config) if config.num_beams > 1 else pad_value(config)
+        by_user = any(not isinstance(criterion, usual) for criterion in options["stopping_criteria"])
+        filler = fill_token(request) if config.num_beams > 1 else request.pad_token
         self._filler = filler if by_user and filler not in self._stops else None
         self._prompt_length = prompts.shape[1]
-        source = Speculative(self.target, self.draft, self.num_assistant_tokens)
-        source.start(
-            prompts,
-            torch.ones_like(prompts) if mask is None else mask[:: self._copies],
-            max_new_tokens=config.max_length - prompts.shape[1],
-            num_beams=self._copies,
-            stop_tokens=self._stops,
-        )
-        self._source = source  # not before it has begun: what breaks off earlier leaves no books to close
-        self._standing: list[dict[bytes, int | None]] = [{} for _ in prompts]
-        return kwargs
+        self._nodes: list[dict[bytes, int | None]] = [{} for _ in prompts]  # of every row
+        assert self._opened is not None
+        self._opened.start(request)
+        self._source = self._opened
 
     def __call__(self, *args: Any, **kwargs: Any) -> CausalLMOutputWithPast:
         return self.forward(*args, **kwargs)
@@ -159,10 +143,10 @@ class SpeculativeLM(GenerationMixin):
             raise ValueError("SpeculativeLM answers inside generate() only; call the target for a plain forward pass.")
         rows = input_ids[:, self._prompt_length :].cpu().numpy()
         nodes = [self._node(index // self._copies, row) for index, row in enumerate(rows)]
-        self._standing = [{} for _ in self._standing]
-        running: list[list[int]] = [[] for _ in self._standing]
+        self._nodes = [{} for _ in self._nodes]
+        running: list[list[int]] = [[] for _ in self._nodes]
         for index, (row, node) in enumerate(zip(rows, nodes, strict=True)):
-            self._standing[index // self._copies][row.tobytes()] = node
+            self._nodes[index // self._copies][row.tobytes()] = node
             if node is not None:
                 running[index // self._copies].append(node)
         # rows of one prompt may finish one by one: the answer has a row for each all the same
@@ -183,7 +167,7 @@ class SpeculativeLM(GenerationMixin):
         if not len(row):
             return ROOT
         assert self._source is not None
-        parent = self._standing[b][row[:-1].tobytes()]
+        parent = self._nodes[b][row[:-1].tobytes()]
         if parent is None or (self._skips and int(row[-1]) in self._stops):
             return None
         return self._source.trees[b].child(parent, int(row[-1]))

@@ -18,9 +18,8 @@ from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from specbeam.core.stats import Progress, Trace
-from specbeam.models.load import Pair
 
-from .decoders import METHODS, Decoded
+from .decoders import METHODS, Decoded, Pair
 
 
 @dataclass(frozen=True)

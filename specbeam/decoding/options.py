@@ -1,4 +1,4 @@
-"""What a request to decode has to look like, checked before anything runs."""
+"""The options of a decode, checked before anything runs."""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
+from specbeam.core.beam import NEVER, Narrow
+from specbeam.core.source import Source
 from specbeam.core.stats import Stats
 from specbeam.core.tree import TokenTree
 
@@ -70,21 +72,47 @@ def droppable_rows(
         margin: nats; may be negative, which drops more.
     """
     missing = [row for row, node in enumerate(nodes) if tree.logits(node) is None]
-    known = [(scores[row], tree.verdicts[node]) for row, node in enumerate(nodes) if row not in missing]
-    verdicts = [(score, verdict) for score, verdict in known if verdict is not None]
+    known = [(scores[row], tree.top[node]) for row, node in enumerate(nodes) if row not in missing]
+    tops = [(score, top) for score, top in known if top is not None]
     continuations = sorted(
         score + log_prob
-        for score, verdict in verdicts
-        for token, log_prob in zip(verdict.tokens, verdict.log_probs, strict=True)
+        for score, top in tops
+        for token, log_prob in zip(top.tokens, top.log_probs, strict=True)
         if token not in stop_tokens
     )
     if not missing:
         return []
     if len(continuations) < num_beams:
         return None
-    usual = sum(verdict.log_probs[0] for _, verdict in verdicts) / len(verdicts)
+    usual = sum(top.log_probs[0] for _, top in tops) / len(tops)
     strongest = max(scores[row] for row in missing) + usual
     return missing if strongest < continuations[-num_beams] - margin else None
+
+
+def narrowed_by(margin: float) -> Narrow:
+    """Beam search's `narrow` that drops rows with `droppable_rows`.
+
+    Only a step that then needs no pass at all is narrowed: a pass serves the weak rows for next to nothing.
+    """
+
+    def narrow(source: Source, nodes: list[list[int]], scores: Tensor) -> tuple[list[list[int]], Tensor]:
+        handicap = torch.zeros_like(scores)
+        options = {"margin": margin, "num_beams": scores.shape[1], "stop_tokens": source.request.stop_tokens}
+        rows = [
+            droppable_rows(t, n, s, **options) for t, n, s in zip(source.trees, nodes, scores.tolist(), strict=True)
+        ]
+        if any(one is None for one in rows) or not any(rows):
+            return nodes, handicap
+        source.stats.relaxed_steps += 1
+        narrowed = []
+        for b, (some, without) in enumerate(zip(nodes, rows, strict=True)):
+            assert without is not None
+            handicap[b, without] = NEVER
+            kept = [node for row, node in enumerate(some) if row not in without]
+            narrowed.append([kept[0] if row in without else node for row, node in enumerate(some)])
+        return narrowed, handicap
+
+    return narrow
 
 
 def check_relaxed(margin: float | None, tolerance: float, top_r: int) -> None:

@@ -1,13 +1,11 @@
-"""FeatureDraft: guesses from the target's own hidden states, with a trained `FeatureModel`.
+"""EagleDraft: guesses from the target's own hidden states, with a trained `EagleModel`.
 
-Where the target has scored a node's parent, the model sees what the target was thinking there. Further down it goes on
-from its own outputs, level by level. Those guesses are forgotten with the next round, and the running sequences are
-read again with the target's states, so an error lasts one round at most.
+Where the target has scored a node's parent, the model sees the target's states there. Further down it continues from
+its own outputs, level by level. Those guesses are forgotten with the next round, and the running sequences are read
+again with the target's states, so an error lasts one round at most.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,33 +13,36 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from specbeam.core.draft import Draft, Proposal
-from specbeam.core.scorer import TreeScorer
+from specbeam.core.scorer import Output, Request, TreePass, TreeScorer
 from specbeam.core.tree import ROOT, TokenTree
+from specbeam.engines import torch_engine
 from specbeam.engines.attention import grouped_attention
-from specbeam.engines.tree_mask import additive, causal
+from specbeam.engines.masks import additive, causal
+from specbeam.engines.tree_cache import SlotLayer
 
-from .eagle_model import FeatureModel
+from .eagle_model import EagleModel
 
 Reading = tuple[Tensor, list[Proposal]]  # the model's output at a node, and the likeliest tokens after it
 
 
-class FeatureDraft(Draft):
-    """Proposes what a trained feature model finds likely.
+class EagleDraft(Draft):
+    """Proposes what a trained model finds likely.
 
     Args:
-        model: the feature model, trained for the target that it is used with.
+        model: the model, trained for the target that it is used with.
         width: proposals a node.
     """
 
-    def __init__(self, model: FeatureModel, width: int = 8):
+    def __init__(self, model: EagleModel, width: int = 8):
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}.")
         self.model, self.width = model, width
         self.state_layers = model.config.layers
-        self._scorer = _FeatureScorer(model)
+        self._engine = EagleEngine(model)
+        self._scorer = TreeScorer(self._engine)
 
     def start(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor) -> None:
-        self._trees, self._prompts = trees, (input_ids, attention_mask)
+        self._trees, self._prompts = trees, Request(input_ids, attention_mask)
         self._known: list[dict[int, Tensor]] = [{} for _ in trees]  # the fused state where the target has scored
         self._final: list[set[int]] = [set() for _ in trees]  # read with the target's state before them
         # the output at a node and what it proposes, of this round; the root's stays
@@ -52,11 +53,13 @@ class FeatureDraft(Draft):
     def read_states(self, states: Tensor, nodes: list[list[int]] | None) -> None:
         fused = self.model.fused(states)
         if nodes is None:
-            outputs = self._scorer.start_with(self._trees, *self._prompts, fused)
+            # at the first token of a prompt there is no state before it: `EagleEngine` hides its slot
+            self._engine.before = torch.cat([fused[:, :1], fused[:, :-1]], 1)
+            output = self._scorer.start(self._trees, self._prompts)
             self.passes += 1
-            for b, read in enumerate(self._readings(outputs)):
+            for b, reading in enumerate(self._readings(output)):
                 self._known[b][ROOT] = fused[b, -1]
-                self._roots[b] = self._guessed[b][ROOT] = read
+                self._roots[b] = self._guessed[b][ROOT] = reading
             return
         rows = iter(fused)
         for b, scored in enumerate(nodes):
@@ -81,8 +84,12 @@ class FeatureDraft(Draft):
     def compact(self, running: list[list[int]]) -> None:
         self._scorer.compact(running)
 
+    def finish(self) -> None:
+        self._engine.close()
+        self._known, self._guessed, self._roots = [], [], {}
+
     def _unread(self, b: int, tree: TokenTree, nodes: list[int]) -> list[int]:
-        """The asked nodes and what they stand on, as far as it has not been read as well as it can be."""
+        """The nodes and their ancestors, as far as they have not been read as well as they can be."""
         unread: set[int] = set()
         for node in nodes:
             while node not in unread and node not in self._guessed[b]:
@@ -93,70 +100,95 @@ class FeatureDraft(Draft):
         return sorted(unread)
 
     def _read(self, trees: list[TokenTree], wave: list[list[int]]) -> None:
-        before = []
-        for b, (tree, asked) in enumerate(zip(trees, wave, strict=True)):
-            known, guessed = self._known[b], self._guessed[b]
-            for node in asked:
-                parent = tree.parents[node]
-                if parent in known:
-                    before.append(known[parent])
-                    self._final[b].add(node)
-                else:
-                    before.append(guessed[parent][0])
-        readings = iter(self._readings(self._scorer.score_with(wave, torch.stack(before))))
+        width = max(map(len, wave))
+        before, final = [], [set(some) for some in wave]
+        for b in self._scorer.rows:
+            rows = []
+            for node in wave[b]:
+                parent = trees[b].parents[node]
+                if parent not in self._known[b]:
+                    final[b].discard(node)
+                rows.append(self._known[b][parent] if parent in self._known[b] else self._guessed[b][parent][0])
+            before.append(F.pad(torch.stack(rows), (0, 0, 0, width - len(rows))) if rows else None)
+        blank = next(rows for rows in before if rows is not None).new_zeros
+        self._engine.before = torch.stack(
+            [blank(width, self.model.config.hidden_size) if rows is None else rows for rows in before]
+        )
+        readings = iter(self._readings(self._scorer.score(wave)))
         self.passes += 1
         for b, asked in enumerate(wave):
+            self._final[b] |= final[b]
             self._guessed[b].update((node, next(readings)) for node in asked)
 
-    def _readings(self, outputs: Tensor) -> list[Reading]:
-        log_probs = self.model.logits(outputs).float().log_softmax(-1)
+    def _readings(self, output: Output) -> list[Reading]:
+        assert output.states is not None
+        log_probs = output.logits.float().log_softmax(-1)
         best = log_probs.topk(min(self.width, log_probs.shape[-1]))
-        rows = zip(outputs, self.model.kept[best.indices].tolist(), best.values.tolist(), strict=True)
-        return [(output, list(map(Proposal, tokens, values))) for output, tokens, values in rows]
+        rows = zip(output.states, self.model.kept[best.indices].tolist(), best.values.tolist(), strict=True)
+        return [(state, list(map(Proposal, tokens, values))) for state, tokens, values in rows]
 
 
-class _FeatureScorer(TreeScorer):
-    """A `TreeScorer` that drives a feature model: the same slots and masks, with a state beside each token."""
+class EagleEngine:
+    """Forwards an `EagleModel` over its own cache of slots: a state beside each token.
 
-    def __init__(self, model: FeatureModel):
-        self.model: Any = model
-        self.state_layers = ()
-        self._reset()
+    `before` are the states before the tokens of the next call, shape (batch, rows, hidden size). The states of the
+    output are the model's outputs, (tokens, hidden size); a prompt's is that at its end.
+    """
 
-    def start_with(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor, fused: Tensor) -> Tensor:
-        """Outputs at the ends of the prompts, (batch, hidden size).
+    def __init__(self, model: EagleModel):
+        self.model, self.name, self.tokens = model, type(model).__name__, 0
+        self.before = torch.empty(0)
+        self._cache = SlotLayer()
 
-        `fused` are the target's states at all their tokens, shape (batch, prompt length, hidden size).
-        """
-        self._before = torch.cat([fused[:, :1], fused[:, :-1]], 1)
-        outputs = self.start(trees, input_ids, attention_mask)
-        # before a prompt's first token there is no state, so nobody shall look at it
-        first = self._prompt_seen.argmax(1)
-        self._prompt_seen[np.arange(len(first)), first] = False
-        return outputs
+    def prefill(self, request: Request) -> Output:
+        """Read the left-padded prompts, long ones in parts."""
+        seen = request.attention_mask.bool().cpu().numpy()
+        positions = np.maximum(seen.cumsum(1) - 1, 0)
+        self._cache, self.tokens, outputs = SlotLayer(), 0, self.before
+        before, length, chunk = self.before, seen.shape[1], torch_engine.CHUNK
+        for begin in range(0, length, chunk):
+            end = min(begin + chunk, length)
+            self.before = before[:, begin:end]
+            outputs = self._forward(request.input_ids[:, begin:end], causal(seen, begin, end), positions[:, begin:end])
+        self._first = seen.argmax(1)
+        return self._output(outputs[:, -1])
 
-    def score_with(self, nodes: list[list[int]], before: Tensor) -> Tensor:
-        """The model's outputs at `nodes`, prompt after prompt, from the states before them, (nodes, hidden size)."""
-        counts = [len(asked) for asked in nodes]
-        width = max(counts)
-        rows = before.split(counts)
-        self._before = torch.stack([F.pad(rows[b], (0, 0, 0, width - len(rows[b]))) for b in self.rows])
-        return self.score(nodes)
+    def forward(self, tree_pass: TreePass) -> Output:
+        """One pass over nodes, whose states before them are in `before`."""
+        visible = tree_pass.visible.copy()
+        visible[np.arange(len(visible)), :, self._first] = False  # there is no state before a prompt's first token
+        outputs = self._forward(torch.from_numpy(tree_pass.tokens), visible, tree_pass.positions)
+        return self._output(tree_pass.pick(outputs))
 
-    def _prompt_mask(self, attention_mask: Tensor) -> Tensor:
-        return self._mask(causal(self._prompt_seen, self._begin, self._positions.shape[1]), self._positions)
+    def keep(self, begin: int, slots: np.ndarray) -> None:
+        """Move the slots `begin + slots` to `begin`."""
+        self._cache.keep(begin, torch.from_numpy(slots))
 
-    def _mask(self, seen: np.ndarray, positions: np.ndarray) -> Tensor:
-        return additive(torch.from_numpy(seen)[:, None].to(self._before.device), self._before.dtype)
+    def select(self, rows: list[int]) -> None:
+        """Keep these rows of the batch."""
+        self._cache.select(torch.tensor(rows))
+        self._first = self._first[rows]
 
-    def _forward(self, input_ids: Tensor, mask: Any, positions: np.ndarray, **options: Any) -> Tensor:
-        """The model's outputs, shape (batch, rows, hidden size), in place of a causal LM's logits."""
-        model, device = self.model, self._before.device
-        before = self._before[:, self._begin : self._begin + input_ids.shape[1]]
-        inputs = model.joined(before, input_ids.to(device))
+    def rollback(self, slots: int) -> None:
+        """End after this many slots."""
+        self._cache.end(min(self._cache.used, slots))
+
+    def close(self) -> None:
+        """Free the cache."""
+        self._cache, self.before = SlotLayer(), torch.empty(0)
+
+    def _forward(self, input_ids: Tensor, visible: np.ndarray, positions: np.ndarray) -> Tensor:
+        """The model's outputs, shape (batch, rows, hidden size)."""
+        device = self.before.device
+        mask = additive(torch.from_numpy(visible)[:, None].to(device), self.before.dtype)
+        inputs = self.model.joined(self.before, input_ids.to(device))
         places = torch.from_numpy(np.ascontiguousarray(positions)).to(device)
-        query, key, value = model.project(inputs, places)
-        key, value = self._cache.update(key, value, 0)
+        query, key, value = self.model.project(inputs, places)
+        key, value = self._cache.update(key, value)
         attended, _ = grouped_attention(None, query, key, value, mask)
-        self._count(input_ids.numel())
-        return model.finish(inputs, attended.transpose(1, 2))
+        self.tokens += input_ids.numel()
+        return self.model.finish(inputs, attended.transpose(1, 2))
+
+    def _output(self, outputs: Tensor) -> Output:
+        """Logits of the kept tokens alone, so there is nothing to read off them but by `EagleDraft`."""
+        return Output(self.model.logits(outputs), [], [], [], outputs)

@@ -1,4 +1,4 @@
-"""FeatureModel: a draft of one decoder layer that goes on from what the target was thinking.
+"""EagleModel: a draft of one decoder layer that goes on from what the target had in mind.
 
 After the paper of EAGLE (Li et al. 2024, section 4) and EAGLE-3 (Li et al. 2025, section 3): the input at a token is
 the target's hidden states at the token *before* it, from several layers, together with the token's embedding. The
@@ -27,8 +27,8 @@ from .logit_head import LogitHead
 
 
 @dataclass(frozen=True)
-class FeatureConfig:
-    """The shape of a feature draft. It follows from the target where `for_target` makes it."""
+class EagleConfig:
+    """The shape of an EAGLE draft. It follows from the target where `for_target` makes it."""
 
     hidden_size: int
     heads: int
@@ -42,11 +42,11 @@ class FeatureConfig:
     eps: float = 1e-5
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> FeatureConfig:
+    def from_dict(cls, values: dict[str, Any]) -> EagleConfig:
         return cls(**{**values, "layers": tuple(values["layers"])})
 
     @classmethod
-    def for_target(cls, target: PreTrainedModel) -> FeatureConfig:
+    def for_target(cls, target: PreTrainedModel) -> EagleConfig:
         config: Any = target.config.get_text_config()
         heads = config.num_attention_heads
         depth = config.num_hidden_layers
@@ -61,8 +61,8 @@ class FeatureConfig:
         )
 
 
-class FeatureModel(nn.Module):
-    """The trained part of a feature draft, with the target's embedding and head rows beside it.
+class EagleModel(nn.Module):
+    """The trained part of an EAGLE draft, with the target's embedding and head rows beside it.
 
     Args:
         config: its shape.
@@ -71,7 +71,7 @@ class FeatureModel(nn.Module):
         kept: the tokens that these rows stand for, shape (kept tokens,).
     """
 
-    def __init__(self, config: FeatureConfig, embedding: Tensor, head: LogitHead, kept: Tensor):
+    def __init__(self, config: EagleConfig, embedding: Tensor, head: LogitHead, kept: Tensor):
         super().__init__()
         self.config = config
         size, heads, dim = config.hidden_size, config.heads, config.head_dim

@@ -9,8 +9,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from specbeam.core.draft import Draft, Proposal
+from specbeam.core.scorer import TOP_TOKENS, Output, Request, TreeScorer
 from specbeam.core.tree import ROOT, TokenTree
-from specbeam.engines.sequences import scorer_for
+from specbeam.engines.target import Target
 
 
 class ModelDraft(Draft):
@@ -39,20 +40,22 @@ class ModelDraft(Draft):
             raise ValueError(f"temperature must be positive, got {temperature}; None proposes the likeliest tokens.")
         self.model, self.width, self.temperature, self.top_k = model, width, temperature, top_k
         self.generator, self._own = generator, generator is None
-        self._scorer = scorer_for(model)
+        self._scorer: TreeScorer | None = None
 
     def start(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor) -> None:
         self._proposals: list[dict[int, list[Proposal]]] = [{} for _ in trees]
         if self._own:
             self.generator = None  # what was decoded before shall not matter
-        logits = self._scorer.start(trees, input_ids, attention_mask)
-        for b, proposals in enumerate(self._read(logits)):
+        self._scorer = TreeScorer(Target.of(self.model).engine())
+        output = self._scorer.start(trees, Request(input_ids, attention_mask))
+        for b, proposals in enumerate(self._read(output)):
             self._proposals[b][ROOT] = proposals
         self.passes += 1
 
     def expand(self, trees: list[TokenTree], nodes: list[list[int]]) -> list[list[list[Proposal]]]:
         missing = [self._unread(b, tree, asked) for b, (tree, asked) in enumerate(zip(trees, nodes, strict=True))]
         if any(missing):
+            assert self._scorer is not None
             answers = iter(self._read(self._scorer.score(missing)))
             self.passes += 1
             for b, unread in enumerate(missing):
@@ -61,19 +64,29 @@ class ModelDraft(Draft):
         return [[self._proposals[b][node] for node in asked] for b, asked in enumerate(nodes)]
 
     def compact(self, running: list[list[int]]) -> None:
-        self._scorer.compact(running)
+        if self._scorer is not None:
+            self._scorer.compact(running)
+
+    def finish(self) -> None:
+        if self._scorer is not None:
+            self._scorer.engine.close()
+        self._scorer, self._proposals = None, []
 
     def _unread(self, b: int, tree: TokenTree, nodes: list[int]) -> list[int]:
         """The nodes and ancestors that the draft has no slot for yet, parents first."""
         unread: set[int] = set()
+        assert self._scorer is not None
         for node in nodes:
             while not self._scorer.scored(b, node) and node not in unread:
                 unread.add(node)
                 node = tree.parents[node]
         return sorted(unread)
 
-    def _read(self, logits: Tensor) -> list[list[Proposal]]:
-        log_probs = logits.float().log_softmax(-1)
+    def _read(self, output: Output) -> list[list[Proposal]]:
+        if self.temperature is None and self.width <= TOP_TOKENS:
+            rows = zip(output.top_tokens, output.top_log_probs, strict=True)
+            return [[Proposal(*pair) for pair in zip(*row, strict=True)][: self.width] for row in rows]
+        log_probs = output.logits.float().log_softmax(-1)
         ranking = log_probs
         if self.temperature is not None:
             ranking = log_probs / self.temperature

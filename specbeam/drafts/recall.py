@@ -1,4 +1,4 @@
-"""Drafts without a model: they remember what followed the same tokens, in the text or in the target's own verdicts."""
+"""Drafts without a model: they look up what followed the same tokens, in the text or by the target's own scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from torch import Tensor
 
 from specbeam.core.draft import Draft, Proposal
-from specbeam.core.tree import ROOT, TokenTree, Verdict
+from specbeam.core.tree import ROOT, TokenTree, TopTokens
 
 
 class NgramDraft(Draft):
@@ -59,7 +59,7 @@ class NgramDraft(Draft):
 
 
 class RecallDraft(Draft):
-    """What the target said at the scored node with the longest common suffix, dead branches and siblings included.
+    """The target's likeliest tokens at the scored node with the longest common suffix, dead branches included.
 
     A relative of Token Recycling (Luo et al. 2024), which keeps the last likeliest followers of each token. Running
     beams are near copies, so the target has often already answered for the same last tokens elsewhere in the tree.
@@ -69,7 +69,7 @@ class RecallDraft(Draft):
         width: proposals a node.
     """
 
-    # how far to believe a verdict found by 1, 2, 3 or more common tokens, in nats
+    # how far to believe what is found by 1, 2, 3 or more common tokens, in nats
     trust = (math.log(0.4), math.log(0.7), math.log(0.9))
 
     def __init__(self, max_suffix: int = 4, width: int = 8):
@@ -79,23 +79,23 @@ class RecallDraft(Draft):
 
     def start(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor) -> None:
         self._trees = trees
-        self._said: dict[int, dict[tuple[int, ...], Verdict]] = {id(tree): {} for tree in trees}
+        self._seen: dict[int, dict[tuple[int, ...], TopTokens]] = {id(tree): {} for tree in trees}
 
     def observe(self, b: int, nodes: list[int]) -> None:
         tree = self._trees[b]
-        said = self._said[id(tree)]
+        seen = self._seen[id(tree)]
         for node in nodes:
-            context, verdict = tree.suffix(node, self.max_suffix), tree.verdicts[node]
-            assert verdict is not None
+            context, top = tree.suffix(node, self.max_suffix), tree.top[node]
+            assert top is not None
             for length in range(1, len(context) + 1):
-                said[context[-length:]] = verdict
+                seen[context[-length:]] = top
 
     def propose(self, tree: TokenTree, node: int) -> list[Proposal]:
-        context, said = tree.suffix(node, self.max_suffix), self._said[id(tree)]
+        context, seen = tree.suffix(node, self.max_suffix), self._seen[id(tree)]
         for length in range(len(context), 0, -1):
-            verdict = said.get(context[-length:])
-            if verdict:
+            top = seen.get(context[-length:])
+            if top:
                 trust = self.trust[min(length, len(self.trust)) - 1]
-                pairs = zip(verdict.tokens[: self.width], verdict.log_probs, strict=False)
+                pairs = zip(top.tokens[: self.width], top.log_probs, strict=False)
                 return [Proposal(token, log_prob + trust) for token, log_prob in pairs]
         return []

@@ -1,11 +1,11 @@
 """TextDraft: a draft model with a vocabulary of its own proposes through the text.
 
-It reads the tree in its own tokens, as trees that follow the target's (`Spelling`), and what it finds likely is read
-back as the target's first token of that text. A token of the target may be several of the draft's ("international" as
-"intern", "ational"), so the likeliest continuation is followed a little further before it is read. Related to the
-string-level and token-level methods of Timor et al. 2025 ("Accelerating LLM Inference with Lossless Speculative
-Decoding Algorithms for Heterogeneous Vocabularies") and to transformers' universal assisted generation, which draft
-one line of text; here it is a tree.
+It reads the tree in its own tokens, as trees that follow the target's (`TokenMapping`), and what it finds likely is
+read back as the target's first token of that text. A token of the target may be several of the draft's
+("international" as "intern", "ational"), so the likeliest continuation is followed a little further before it is read.
+Related to the string-level and token-level methods of Timor et al. 2025 ("Accelerating LLM Inference with Lossless
+Speculative Decoding Algorithms for Heterogeneous Vocabularies") and to transformers' universal assisted generation,
+which draft one line of text; here it is a tree.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from specbeam.core.draft import Draft, Proposal
 from specbeam.core.tree import ROOT, TokenTree
 
 from .model import ModelDraft
-from .token_mapping import Spelling
+from .token_mapping import TokenMapping
 
 Chain = list[Proposal]  # a run of the draft's tokens
 
@@ -30,7 +30,7 @@ class TextDraft(Draft):
 
     Args:
         model: the draft model.
-        spelling: how it writes the target's tokens.
+        mapping: how it writes the target's tokens.
         width: proposals a node, before they are read back; fewer come out where several begin with the same token.
         ahead: how many tokens more to follow the likeliest continuation of a node, for target tokens that are several
             of the draft's.
@@ -38,16 +38,16 @@ class TextDraft(Draft):
     After `start`, `prompt_overlap` is the share of the prompts' tokens that are one token on both sides.
     """
 
-    def __init__(self, model: PreTrainedModel, spelling: Spelling, width: int = 8, ahead: int = 1):
+    def __init__(self, model: PreTrainedModel, mapping: TokenMapping, width: int = 8, ahead: int = 1):
         if ahead < 0:
             raise ValueError(f"ahead must not be negative, got {ahead}.")
-        self.inner, self.spelling, self.ahead = ModelDraft(model, width), spelling, ahead
+        self.inner, self.mapping, self.ahead = ModelDraft(model, width), mapping, ahead
         self.model, self.prompt_overlap = model, 0.0
 
     @property
     def overlap(self) -> float:
         """The share of the target's tokens that the draft has as well."""
-        return self.spelling.overlap
+        return self.mapping.overlap
 
     @property
     def passes(self) -> int:  # type: ignore[override]
@@ -56,9 +56,9 @@ class TextDraft(Draft):
     def start(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor) -> None:
         prompts = [tree.prompt for tree in trees]
         tokens = [token for prompt in prompts for token in prompt]
-        self.prompt_overlap = sum(map(self.spelling.is_shared, tokens)) / len(tokens)
+        self.prompt_overlap = sum(map(self.mapping.is_shared, tokens)) / len(tokens)
         texts = [
-            self._opened([piece for token in prompt for piece in self.spelling.in_draft(token)]) for prompt in prompts
+            self._opened([piece for token in prompt for piece in self.mapping.in_draft(token)]) for prompt in prompts
         ]
         ids, mask = torch.zeros(2, len(texts), max(map(len, texts)), dtype=torch.long)
         for b, text in enumerate(texts):
@@ -88,6 +88,9 @@ class TextDraft(Draft):
     def compact(self, running: list[list[int]]) -> None:
         self.inner.compact([[self._place(b, node) for node in nodes] for b, nodes in enumerate(running)])
 
+    def finish(self) -> None:
+        self.inner.finish()
+
     def _asked(self, places: list[list[int]]) -> list[list[list[Proposal]]]:
         """The draft's proposals at nodes of the shadows; every node is read once."""
         once = [list(dict.fromkeys(some)) for some in places]
@@ -108,7 +111,7 @@ class TextDraft(Draft):
             node = tree.parents[node]
         place = places[node]
         for below in reversed(above):
-            for piece in self.spelling.in_draft(tree.tokens[below]):
+            for piece in self.mapping.in_draft(tree.tokens[below]):
                 place = shadow.child(place, piece)
             places[below] = place
         return place
@@ -129,11 +132,11 @@ class TextDraft(Draft):
 
     def _first(self, chain: Chain) -> tuple[int | None, float]:
         """The target's first token of a run of the draft's, and the log-probability of what it reaches over."""
-        token, reach = self.spelling.in_target([one.token for one in chain])
+        token, reach = self.mapping.in_target([one.token for one in chain])
         return token, sum(one.log_prob for one in chain[:reach])
 
     def _opened(self, text: list[int]) -> list[int]:
-        opening = self.spelling.opening
+        opening = self.mapping.opening
         text = text if text[: len(opening)] == opening else [*opening, *text]
         return text or [0]
 

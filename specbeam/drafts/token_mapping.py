@@ -1,4 +1,4 @@
-"""Spelling: the tokens of one tokenizer in those of another, by their text. It knows two vocabularies and no model.
+"""TokenMapping: the tokens of one tokenizer in those of another, by their text. It knows two vocabularies and no model.
 
 Tokenizers write the same text in different letters: byte-level BPE has a letter for every byte ("Ġthe"), SentencePiece
 a sign for the space ("▁the") and tokens for single bytes ("<0xE2>"). So tokens are compared as the bytes that they
@@ -18,7 +18,7 @@ LEAST_OVERLAP = 0.05  # of the target's tokens; with fewer in common hardly a wo
 _ROLES = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
-class Spelling:
+class TokenMapping:
     """How the draft's tokenizer writes the target's tokens, and the other way round.
 
     Args:
@@ -141,7 +141,7 @@ def token_bytes(tokenizer: Any) -> tuple[dict[int, bytes], dict[int, str]]:
 
 
 def same_vocabulary(target_tokenizer: Any, draft_tokenizer: Any) -> bool:
-    """Whether the same ids stand for the same tokens, so that a draft needs no spelling.
+    """Whether the same ids stand for the same tokens, so that a draft needs no mapping.
 
     Ids that only one of them has (added tokens, padding of the embedding matrix) do not matter.
     """
@@ -166,3 +166,6 @@ def _opening(tokenizer: Any) -> list[int]:
     """What a tokenizer puts in front of every text: its BOS, or nothing."""
     bos = getattr(tokenizer, "bos_token_id", None)
     return [bos] if bos is not None and list(tokenizer("")["input_ids"])[:1] == [bos] else []
+
+
+Spelling = TokenMapping  # its name before

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from specbeam.engines.packing import dense_weight, pack_layers, packs
 
-from .eagle_model import FeatureConfig, FeatureModel
+from .eagle_model import EagleConfig, EagleModel
 from .fingerprint import Fingerprint, matches
 from .logit_head import LogitHead
 
@@ -29,17 +29,17 @@ WEIGHTS = "draft.safetensors"
 SHIPPED = Path(__file__).parent / "weights" / "SmolLM2-135M-Instruct"
 
 
-def new_draft(target: PreTrainedModel, kept: torch.Tensor, seed: int = 0) -> FeatureModel:
-    """An untrained feature draft for `target` that can propose the tokens `kept`, on the device of its head."""
+def new_draft(target: PreTrainedModel, kept: torch.Tensor, seed: int = 0) -> EagleModel:
+    """An untrained EAGLE draft for `target` that can propose the tokens `kept`, on the device of its head."""
     head, embedding = LogitHead.of(target, kept), _embedding(target)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config, device = FeatureConfig.for_target(target), head.weight.device
+        config, device = EagleConfig.for_target(target), head.weight.device
         head = LogitHead(head.weight.float(), None if head.bias is None else head.bias.float(), head.after)
-        return FeatureModel(config, embedding.to(device), head, kept.to(device)).to(device)
+        return EagleModel(config, embedding.to(device), head, kept.to(device)).to(device)
 
 
-def save_draft(model: FeatureModel, folder: Path, target: str, known: Fingerprint | None = None) -> None:
+def save_draft(model: EagleModel, folder: Path, target: str, known: Fingerprint | None = None) -> None:
     """Write the weights to `folder`; `target` names the model that it was trained for, `known` is its fingerprint."""
     weights = {name: weight.detach().bfloat16().contiguous() for name, weight in model.trained().items()}
     weights["kept"] = model.kept.int()
@@ -52,8 +52,8 @@ def save_draft(model: FeatureModel, folder: Path, target: str, known: Fingerprin
     os.replace(scratch, folder / WEIGHTS)
 
 
-def load_draft(folder: str | os.PathLike, target: PreTrainedModel, packed: bool = True) -> FeatureModel:
-    """The feature draft in `folder`, ready to propose for `target`, on its device.
+def load_draft(folder: str | os.PathLike, target: PreTrainedModel, packed: bool = True) -> EagleModel:
+    """The EAGLE draft in `folder`, ready to propose for `target`, on its device.
 
     On a CPU its layers are bfloat16 and packed where this machine computes that correctly, which halves the cost of
     drafting, unless `packed` is False; elsewhere they have the target's dtype.
@@ -66,7 +66,7 @@ def load_draft(folder: str | os.PathLike, target: PreTrainedModel, packed: bool 
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
-        config = FeatureConfig.from_dict(json.loads(metadata["config"]))
+        config = EagleConfig.from_dict(json.loads(metadata["config"]))
         known = json.loads(metadata.get("fingerprint", "{}"))
         kept = weights.pop("kept").long()
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -88,7 +88,7 @@ def load_draft(folder: str | os.PathLike, target: PreTrainedModel, packed: bool 
             stacklevel=2,
         )
     head = LogitHead.of(target, kept)
-    model = FeatureModel(config, _embedding(target), head, kept.to(head.weight.device))
+    model = EagleModel(config, _embedding(target), head, kept.to(head.weight.device))
     shapes = {name: weight.shape for name, weight in model.trained().items()}
     if shapes != {name: weight.shape for name, weight in weights.items()}:
         raise ValueError(
@@ -126,7 +126,7 @@ def card(training: dict[str, Any]) -> str:
     lines = [
         f"# A draft for {training['target']}",
         "",
-        "A feature draft in the manner of EAGLE: one decoder layer over the target's hidden states. Its embedding and "
+        "A draft in the manner of EAGLE: one decoder layer over the target's hidden states. Its embedding and "
         "head are the target's and are not stored here.",
         "",
         f"* **Licence**: {training['licence']}",

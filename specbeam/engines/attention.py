@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-NAME = "specbeam_grouped"
+from specbeam.compat import register_attention
+
+GROUPED = "specbeam_grouped"  # the name that transformers knows it by
 
 
 def grouped_attention(
@@ -50,22 +51,6 @@ def grouped_attention(
         query.reshape(batch, groups, shared * rows, dim), key, value, attn_mask=mask, scale=scaling
     )
     return answer.view(batch, heads, rows, dim).transpose(1, 2), None
-
-
-@contextmanager
-def grouped(model: PreTrainedModel) -> Iterator[None]:
-    """Within, `model` uses `grouped_attention` if it would use PyTorch's kernel on a CPU; it is left as it was."""
-    config: Any = model.config
-    # a model that looks its attention up by name says so; Falcon compares the name with "sdpa" and has its own branches
-    by_name = getattr(model, "_supports_attention_backend", False)
-    if config._attn_implementation != "sdpa" or model.device.type != "cpu" or not by_name:
-        yield
-        return
-    config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = "sdpa"
 
 
 @contextmanager
@@ -101,5 +86,4 @@ def alibi_by_position(model: PreTrainedModel, allowed: Tensor, positions: Tensor
             hook.remove()
 
 
-AttentionInterface.register(NAME, grouped_attention)
-AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+register_attention(GROUPED, grouped_attention)

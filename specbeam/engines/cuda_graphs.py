@@ -6,7 +6,8 @@ rows and slots are rounded up, what it reads lies in tensors that stay where the
 much. The first pass of a shape is an ordinary one, the second is recorded, and the third is compared with an ordinary
 one: a model that hides a number of its first pass somewhere is found out, and its passes are launched one by one.
 
-Recordings outlive a decode and serve the next one on the same model, as long as nothing about the model has changed.
+Recordings outlive a decode and serve the next one on the same model, as long as nothing about the model has changed
+(`model_state`).
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet, finalize, ref
+from weakref import ref
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 from .memory import ran_out
-from .signals import signs
-from .tree_cache import slot_cache, slot_layers
+from .tree_cache import slot_layers, tree_cache
 
 ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96)  # of a pass; beyond them multiples of 32
 SLOTS = 256  # that a pass sees: a multiple of this many
@@ -33,25 +34,44 @@ DEVICES = {"cuda"}
 Inputs = dict[str, Tensor]
 Run = Callable[[Inputs], tuple[Tensor, ...]]
 
-_recorded: WeakSet[Any] = WeakSet()  # models whose passes are recorded
-_idle: WeakKeyDictionary[Any, GraphedPasses] = WeakKeyDictionary()
 
+class Recordings:
+    """That the passes of a model are to be recorded, and what is kept of it between two decodes.
 
-def record_passes(model: Any) -> None:
-    """Have the passes of `model` recorded from now on.
-
-    Raises ValueError unless all of it lies on one CUDA device.
+    Raises ValueError unless all of the model lies on one CUDA device.
     """
-    devices = {parameter.device for parameter in model.parameters()}
-    if len(devices) != 1 or next(iter(devices)).type not in DEVICES:
-        where = ", ".join(sorted(map(str, devices)))
-        raise ValueError(f"cuda_graphs=True needs a model on one CUDA device, and this one lies on {where}.")
-    _recorded.add(model)
 
+    def __init__(self, model: nn.Module):
+        devices = {parameter.device for parameter in model.parameters()}
+        if len(devices) != 1 or next(iter(devices)).type not in DEVICES:
+            where = ", ".join(sorted(map(str, devices)))
+            raise ValueError(f"cuda_graphs=True needs a model on one CUDA device, and this one lies on {where}.")
+        self.refused = False  # whether something has spoken against it since
+        self._idle: GraphedPasses | None = None
 
-def records_passes(model: Any) -> bool:
-    """Whether passes of `model` are to be recorded, and nothing has spoken against it so far."""
-    return model in _recorded
+    def take(self, model: nn.Module, batch: int) -> GraphedPasses | None:
+        """Passes for a decode of `batch` prompts; None if they are not recorded after all."""
+        if self.refused:
+            return None
+        passes, self._idle = self._idle, None
+        if passes is None or not passes.again(model, batch):
+            passes = None  # its memory is free before the new one takes some
+            passes = GraphedPasses(model, self)
+        return passes
+
+    def give_back(self, passes: GraphedPasses) -> None:
+        """The decode is over: the passes serve the next one, unless they take too much memory."""
+        if not self.refused and passes.bytes() <= MOST_KEPT:
+            self._idle = passes
+
+    def refuse(self, model: nn.Module | None, reason: str) -> None:
+        """Launch passes one by one from now on, and say so."""
+        self.refused, self._idle = True, None
+        warnings.warn(
+            f"passes of {type(model).__name__} are not recorded as CUDA graphs ({reason}). The results are the same, "
+            "a pass takes longer; without cuda_graphs=True the attempt is saved.",
+            stacklevel=2,
+        )
 
 
 def rounded(rows: int) -> int:
@@ -63,20 +83,21 @@ class GraphedPasses:
     """The recorded passes of one model over one cache, by shape.
 
     Args:
-        model: a causal LM, or any module that a scorer runs.
+        model: a causal LM.
+        recordings: those of the model, to say when its passes cannot be recorded.
     """
 
-    def __init__(self, model: Any):
-        self.cache = slot_cache()
+    def __init__(self, model: nn.Module, recordings: Recordings):
+        self.cache, self._recordings = tree_cache(), recordings
         self._device = next(model.parameters()).device
-        self._model, self._signs = ref(model), signs(model)
+        self._model, self._state = ref(model), model_state(model)
         self._shapes: dict[Any, _Shape] = {}
         self._pool: Any = None
         self._where: list[int] = []
 
-    def again(self, model: Any, batch: int) -> bool:
+    def again(self, model: nn.Module, batch: int) -> bool:
         """Begin a decode of `batch` prompts; whether these recordings can still be used for it."""
-        if self._signs != signs(model):
+        if self._state != model_state(model):
             return False
         return all([layer.again(batch) for layer in slot_layers(self.cache)])
 
@@ -128,9 +149,8 @@ class GraphedPasses:
                 layer.fixed = None
 
     def _answer(self, shape: _Shape, run: Run) -> tuple[Tensor, ...]:
-        model = self._model()
         shape.calls += 1
-        if shape.calls == 1 or not records_passes(model):
+        if shape.calls == 1 or self._recordings.refused:
             return run(shape.inputs)
         if shape.graph is None:
             try:
@@ -151,15 +171,8 @@ class GraphedPasses:
         return answer
 
     def _refuse(self, reason: str) -> None:
-        model = self._model()
         self._shapes.clear()
-        _recorded.discard(model)
-        _idle.pop(model, None)
-        warnings.warn(
-            f"passes of {type(model).__name__} are not recorded as CUDA graphs ({reason}). The results are the same, "
-            "a pass takes longer; without cuda_graphs=True the attempt is saved.",
-            stacklevel=2,
-        )
+        self._recordings.refuse(self._model(), reason)
 
 
 class _Shape:
@@ -168,38 +181,6 @@ class _Shape:
         self.calls = 0
         self.graph: Any = None
         self.outputs: tuple[Tensor, ...] = ()
-
-
-class Lease:
-    """What one scorer has of the recorded passes of `model`: they go back at the end of a decode, however it ends."""
-
-    def __init__(self, model: Any):
-        self._model = ref(model)
-        self._held: list[GraphedPasses] = []
-        finalize(self, _give_back, self._model, self._held).atexit = False
-
-    def start(self, batch: int) -> GraphedPasses | None:
-        """Passes for a decode of `batch` prompts; None if those of this model are not recorded."""
-        model = self._model()
-        self.end()
-        if not records_passes(model):
-            return None
-        passes = _idle.pop(model, None)
-        if passes is None or not passes.again(model, batch):
-            passes = None  # its memory is free before the new one takes some
-            passes = GraphedPasses(model)
-        self._held.append(passes)
-        return passes
-
-    def end(self) -> None:
-        """The decode is over."""
-        _give_back(self._model, self._held)
-
-
-def _give_back(model: Any, held: list[GraphedPasses]) -> None:
-    if held and records_passes(model()) and held[-1].bytes() <= MOST_KEPT:
-        _idle[model()] = held[-1]
-    held.clear()
 
 
 def new_pool() -> Any:
@@ -220,3 +201,41 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     eps = torch.finfo(one.dtype).eps
     scale = other.abs().max().clamp(min=1e-6)
     return bool((one - other).abs().max() <= 64 * eps * scale)
+
+
+_PLAIN = {bool, int, float, str, type(None), torch.dtype, torch.device}
+
+
+def model_state(model: nn.Module) -> int:
+    """A number that changes with whatever a pass of `model` may depend on: a replay would not notice.
+
+    That is where its weights lie, and every plain attribute of its modules and configuration (the switches of adapters,
+    say).
+    """
+    state: list[Any] = []
+    _collect(model, set(), state)
+    return hash(tuple(state))
+
+
+def _collect(thing: Any, seen: set[int], state: list[Any]) -> None:
+    if type(thing) in _PLAIN:
+        state.append(thing)
+    elif isinstance(thing, Tensor):
+        state.append(thing.data_ptr())
+    elif isinstance(thing, dict):
+        state.extend(thing)
+        for value in thing.values():
+            _collect(value, seen, state)
+    elif isinstance(thing, list | tuple):
+        for value in thing:
+            _collect(value, seen, state)
+    elif isinstance(thing, nn.Module | PretrainedConfig):
+        if id(thing) not in seen:
+            seen.add(id(thing))
+            state.append(type(thing))
+            for name, value in vars(thing).items():
+                if not isinstance(value, dict) or value:  # most dictionaries of a module are empty
+                    state.append(name)
+                    _collect(value, seen, state)
+    else:
+        state.append(id(thing))

@@ -8,12 +8,25 @@ by transformers' own rules (`masking_utils`, `cache_utils`); the tables name tho
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from transformers import PreTrainedModel
 
+from specbeam.compat import ATTENTION, attention_by_name, is_recurrent
+
 MASKED = {"full_attention", "sliding_attention"}  # kinds of layers that there are tree masks for
+
+# model types that specbeam is tested on, with tiny random models; others are tried before they are trusted (`probe.py`)
+_TESTED = """
+llama mistral gpt2 gptj gpt_neox opt bloom falcon phi phi3 qwen2 qwen3 gemma gemma2 gemma3_text olmo olmo2 olmo3
+granite stablelm cohere cohere2 starcoder2 smollm3 mixtral qwen2_moe qwen3_moe gpt_bigcode codegen gpt_oss olmoe
+granitemoe phimoe deepseek_v2 deepseek_v3 minicpm3 nemotron glm glm4 helium arcee apertus nanochat seed_oss
+vaultgemma granite_swa hyperclovax cwm exaone4 ernie4_5 hunyuan_v1_dense bitnet persimmon diffllama biogpt ctrl mpt
+gpt_neo openai-gpt llama4_text lfm2 mamba mamba2 falcon_mamba rwkv xlstm recurrent_gemma jamba bamba falcon_h1
+granitemoehybrid qwen3_next
+"""
+TESTED = frozenset(_TESTED.split())
 
 # families that break the contract although their layers and caches look like any other's
 BOUND_TO_SLOTS = {
@@ -31,9 +44,6 @@ AFTER_HEAD = {
     "output_logit_soft_cap": "cap",  # xLSTM
 }
 AFTER_HEAD_OF = {"hyperclovax": {"logits_scaling": "times"}}  # the same name, another meaning
-
-
-_found: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # why a model cannot take a tree, where trying it told
 
 
 def text_config(model: PreTrainedModel) -> Any:
@@ -69,17 +79,15 @@ def has_alibi(model: PreTrainedModel) -> bool:
     return config.model_type == "bloom" or bool(getattr(config, "alibi", False))
 
 
-def bound(model: PreTrainedModel) -> str | None:
-    """Why `model` cannot verify a tree of tokens in one pass, or None if it can.
+def why_no_tree(model: PreTrainedModel) -> str | None:
+    """Why `model` cannot verify a tree of tokens in one pass, or None if it can, as far as its family tells.
 
     Such a model can still be decoded, by sequences (`sequences.py`).
     """
-    if model in _found:
-        return _found[model]
     if text_config(model).model_type in BOUND_TO_SLOTS:
         return BOUND_TO_SLOTS[text_config(model).model_type]
     others = sorted(set(layer_kinds(model)) - MASKED)
-    if getattr(model, "_is_stateful", False):
+    if is_recurrent(model):
         return "it has recurrent layers, whose state cannot branch"
     if others:
         return f"it has layers of kind {', '.join(others)}, for which there is no tree mask"
@@ -88,18 +96,36 @@ def bound(model: PreTrainedModel) -> str | None:
     return None
 
 
-def found_bound(model: PreTrainedModel, reason: str) -> None:
-    """From now on `bound(model)` is `reason`; what a probe found out (`probe.py`)."""
-    _found[model] = reason
-
-
 def refuse_unservable(model: PreTrainedModel) -> None:
     """Raise a ValueError that names why `model` cannot be decoded at all, and what to do."""
-    name, attention = type(model).__name__, model.config._attn_implementation or ""
+    name, attention = type(model).__name__, getattr(model.config, ATTENTION, None) or ""
     if model.config.is_encoder_decoder:
         raise ValueError(f"{name} is an encoder-decoder; specbeam decodes causal language models.")
-    if bound(model) is None and ("flash" in attention or "flex" in attention):
+    if ("flash" in attention or "flex" in attention) and why_no_tree(model) is None:
         raise ValueError(
             f"{name} cannot be decoded over a token tree: {attention!r} attention takes no tree mask; "
             "use attn_implementation='sdpa'."
+        )
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a pass over a tree has to know of a model, read off it once."""
+
+    kinds: list[str]  # of layers
+    windows: dict[str, int]  # positions that a layer of a windowed kind looks back, itself included
+    alibi: bool  # whether its attention has biases by position
+    takes_positions: bool  # whether its forward pass takes `position_ids`
+    keeps_logits: bool  # whether its forward pass takes `logits_to_keep`
+    by_name: bool  # whether its layers look their attention function up by name
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> Traits:
+        return cls(
+            layer_kinds(model),
+            windows(model),
+            has_alibi(model),
+            takes(model, "position_ids"),
+            "logits_to_keep" in inspect.signature(model.forward).parameters,
+            attention_by_name(model),
         )

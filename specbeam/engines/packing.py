@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from specbeam.compat import packed_linear, packed_weight
+
 ROWS = 16  # a hint to oneDNN; layouts chosen for 8 to 256 rows were equally fast at any number of rows
 SMALLEST = 4096  # weights below this many elements stay as they are: the call costs more than the product
 PACKABLE_DTYPES = (torch.float32, torch.bfloat16)
@@ -24,7 +26,7 @@ class _Packed:
     """Holds one packed weight. It is never written to, so that copies of a model may share it."""
 
     def __init__(self, weight: torch.Tensor):
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), ROWS)
+        self.weight = packed_weight(weight, ROWS)
 
     def __deepcopy__(self, memo: dict) -> "_Packed":
         return self
@@ -42,7 +44,7 @@ class PackedLinear(nn.Linear):
     packed: _Packed
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return torch.ops.mkldnn._linear_pointwise(input, self.packed.weight, self.bias, "none", [], "")
+        return packed_linear(input, self.packed.weight, self.bias)
 
 
 def packable(model: PreTrainedModel) -> bool:
@@ -190,7 +192,7 @@ def _correct(dtype: torch.dtype) -> bool:
     rows = torch.randn(5, 64, generator=generator).to(dtype)
     exact = rows.double() @ weight.double().T
     try:
-        got = torch.ops.mkldnn._linear_pointwise(rows, _Packed(weight).weight, None, "none", [], "")
+        got = packed_linear(rows, _Packed(weight).weight, None)
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
     return bool((got.double() - exact).abs().max() <= 64 * torch.finfo(dtype).eps * exact.abs().max())

@@ -12,19 +12,19 @@ branch there, and what counts positions by slots begins behind it.
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakSet
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from specbeam.core.scorer import TreeScorer
+from specbeam.compat import uncompiled
+from specbeam.core.scorer import Request, TreeScorer
 from specbeam.core.tree import ROOT, TokenTree
 
-from .families import bound, found_bound, text_config
+from .families import TESTED, Traits, text_config, why_no_tree
 from .memory import ran_out
-from .tiny_families import FAMILIES
+from .torch_engine import TorchEngine
 
 PROMPT, BRANCH = 3, 2  # tokens
 # The share of the logits' spread that two ways to the same tokens may differ by. Rounding came to 1e-2 in float16 for
@@ -33,37 +33,32 @@ PROMPT, BRANCH = 3, 2  # tokens
 NOISE = {torch.float64: 1e-5, torch.float32: 1e-3}
 COARSE_NOISE = 0.1
 
-_CLASSES = {MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(family.kind) for family in FAMILIES}
-_passed: WeakSet[PreTrainedModel] = WeakSet()
+_CLASSES = {MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind) for kind in TESTED}
 
 
-def probed(model: PreTrainedModel) -> str | None:
-    """Why `model` cannot verify a tree, as `architectures.bound` knows it or found out by trying; None if it can.
+def probe(model: PreTrainedModel, traits: Traits) -> tuple[str | None, bool]:
+    """Why `model` cannot verify a tree, as its family tells or found out by trying, and whether that is sure.
 
-    The first call makes three passes over a few tokens, the next ones none. Families that specbeam is tested on are
-    not tried, nor is a model in training mode. Where the passes give no numbers or memory does not suffice there is no
-    verdict, and the next call tries again.
+    Trying makes three passes over a few tokens. Families that specbeam is tested on are not tried, nor is a model in
+    training mode. Where the passes give no numbers or memory does not suffice it is not sure, and worth another try.
     """
-    known = bound(model)
-    if known is not None or model in _passed or model.training or _tested(model):
-        return known
+    known = why_no_tree(model)
+    if known is not None or _tested(model):
+        return known, True
+    if model.training:
+        return None, False
     cuda = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(cuda):
-        reason, sure = _tried(model)
-    if reason is not None:
-        found_bound(model, reason)
-    elif sure:
-        _passed.add(model)
-    return reason
+        return _try(model, traits)
 
 
 def _tested(model: PreTrainedModel) -> bool:
-    model = getattr(model, "_orig_mod", model)  # compiled
-    return type(model).__module__.startswith("transformers.models.") and type(model).__name__ in _CLASSES
+    kind = type(uncompiled(model))
+    return kind.__module__.startswith("transformers.models.") and kind.__name__ in _CLASSES
 
 
 @torch.inference_mode()
-def _tried(model: PreTrainedModel) -> tuple[str | None, bool]:
+def _try(model: PreTrainedModel, traits: Traits) -> tuple[str | None, bool]:
     """What is wrong over a tree, if anything, and whether that is sure."""
     try:
         prompt, branches = _texts(model)
@@ -77,9 +72,9 @@ def _tried(model: PreTrainedModel) -> tuple[str | None, bool]:
         for token in branch:
             nodes.append(node := tree.child(node, token))
     try:
-        scorer = TreeScorer(model)
-        scorer.start([tree], texts[:1, :PROMPT], torch.ones_like(texts[:1, :PROMPT]))
-        off = _distance(scorer.score([nodes]), plain)
+        scorer = TreeScorer(TorchEngine(model, traits=traits))
+        scorer.start([tree], Request(texts[:1, :PROMPT], torch.ones_like(texts[:1, :PROMPT])))
+        off = _distance(scorer.score([nodes]).logits, plain)
     except Exception as error:
         if ran_out(error):
             return None, False

@@ -2,7 +2,7 @@
 
 Every pass is a collective of all of them: a rank that forwards something else than the others, or nothing, leaves them
 waiting forever. What decides about a pass follows from the target's logits, which all ranks have alike, from clocks,
-which are left out (`source.py`), and from the draft, on which they agree here.
+which are left out (`DraftSizeByBeams`), and from the draft, on which they agree here.
 
 Processes that each hold a whole target decode for themselves, and have nothing to agree on.
 """
@@ -32,7 +32,7 @@ class Ranks:
 
 def sharing(model: PreTrainedModel) -> Ranks | None:
     """The processes that `model` is spread over, as DTensors; None if it is all here."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if dist.get_world_size() < 2:
         return None
     from torch.distributed.tensor import DTensor  # slow to import, and rarely needed
 

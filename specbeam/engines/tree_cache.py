@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
+from specbeam.compat import CACHE_LAYERS
+
 from .memory import ran_out
 
 GROWTH = 256  # slots that the cache grows by: a growth copies it all
@@ -111,11 +113,12 @@ class SlotLayer(DynamicLayer):
         return True
 
 
-def slot_cache() -> Cache:
+def tree_cache() -> Cache:
     """A cache of `SlotLayer`s, as many as the model turns out to have."""
-    return Cache(layer_class_to_replicate=SlotLayer)
+    options: dict[str, Any] = {CACHE_LAYERS: SlotLayer}
+    return Cache(**options)
 
 
 def slot_layers(cache: Cache) -> list[SlotLayer]:
-    """The layers of a `slot_cache`."""
+    """The layers of a `tree_cache`."""
     return cache.layers  # type: ignore[return-value]

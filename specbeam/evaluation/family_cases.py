@@ -22,8 +22,8 @@ from specbeam.core.draft import Draft, Proposal
 from specbeam.core.tree import TokenTree
 from specbeam.decoding.decoders import Decoded, speculative, speculative_beam
 from specbeam.drafts.model import ModelDraft
-from specbeam.engines.cuda_graphs import record_passes
-from specbeam.engines.families import bound, windows
+from specbeam.engines.families import windows
+from specbeam.engines.target import Target
 from specbeam.engines.tiny_families import EOS, VOCABULARY, Family, tiny_model
 from specbeam.models.load import Pair
 
@@ -104,8 +104,8 @@ def run_family(
                 raise
             continue
         if cuda_graphs:
-            record_passes(model)
-        reason = bound(model)
+            Target.of(model).record_passes()
+        reason = Target.of(model).probe()
         row = Row(
             family.name,
             type(model).__name__,

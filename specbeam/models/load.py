@@ -7,22 +7,23 @@ gradients, on one device or spread by `device_map`, with a tokenizer and a draft
 import contextlib
 import os
 import warnings
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from specbeam.core.draft import Draft, NoDraft, UnionDraft
-from specbeam.drafts.eagle import FeatureDraft
+from specbeam.core.draft import Draft, NoDraft
+from specbeam.decoding.decoders import Pair
+from specbeam.drafts.eagle import EagleDraft
 from specbeam.drafts.model import ModelDraft
 from specbeam.drafts.recall import NgramDraft, RecallDraft
 from specbeam.drafts.text import TextDraft
-from specbeam.drafts.token_mapping import Spelling, same_vocabulary
+from specbeam.drafts.token_mapping import TokenMapping, same_vocabulary
 from specbeam.drafts.trained import SHIPPED, WEIGHTS, load_draft
-from specbeam.engines.cuda_graphs import record_passes
+from specbeam.drafts.union import UnionDraft
 from specbeam.engines.packing import pack_linear, packable
+from specbeam.engines.target import Target
 
 from .checkpoints import check_rows, load_model, load_tokenizer, unreadable, warn_if_larger
 from .embedded import NAME, embedded_folder
@@ -33,21 +34,6 @@ DRAFTS = {
     "ngram": NgramDraft,
     "recall": RecallDraft,
 }
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A target with what decodes it: a draft, the tokenizer of both, and where they came from.
-
-    `revisions` maps "target" (and "draft", where it is a model) to a commit hash of the hub, to the
-    fingerprint of the embedded model, or to None for a local folder.
-    """
-
-    target: PreTrainedModel
-    draft: Any
-    tokenizer: Any
-    name: str = "target"
-    revisions: dict[str, str | None] = field(default_factory=dict)
 
 
 def load_pair(
@@ -126,7 +112,7 @@ def load_pair(
             raise ValueError(f"compile={compile!r}: {error}") from error
         packed = False
     if cuda_graphs:
-        record_passes(model)
+        Target.of(model).record_passes()
     return Pair(_pack(model, packed), own[0], tokenizer, f"{name} + {own[1]}", revisions)
 
 
@@ -144,17 +130,17 @@ def _own_draft(draft: Any, model: PreTrainedModel, tokenizer: Any, trained: bool
     if isinstance(draft, str) and draft in DRAFTS:
         return DRAFTS[draft](), draft
     if draft == "auto":
-        parts = [FeatureDraft(load_draft(SHIPPED, model))] if trained else []
+        parts = [EagleDraft(load_draft(SHIPPED, model))] if trained else []
         return UnionDraft([*parts, RecallDraft(), NgramDraft()]), draft
     if draft == "trained":
-        return FeatureDraft(load_draft(SHIPPED, model)), draft
+        return EagleDraft(load_draft(SHIPPED, model)), draft
     if not isinstance(draft, str | os.PathLike):
         raise ValueError(
             f"draft={draft!r} is no draft: give one of 'auto', 'trained', {', '.join(map(repr, DRAFTS))}, a hub id or "
             "folder, a loaded model, or an object with an `expand` method"
         )
     if (Path(draft) / WEIGHTS).is_file():
-        return FeatureDraft(load_draft(draft, model)), str(draft)
+        return EagleDraft(load_draft(draft, model)), str(draft)
     return None
 
 
@@ -162,14 +148,14 @@ def _model_draft(small: PreTrainedModel, theirs: Any, tokenizer: Any, packed: bo
     """The draft of a model with the tokenizer `theirs`: through text unless the target's ids are its own."""
     if same_vocabulary(tokenizer, theirs) and not unreadable(small, tokenizer):
         return ModelDraft(_pack(small, packed))
-    spelling = Spelling(tokenizer, theirs)
+    mapping = TokenMapping(tokenizer, theirs)
     warnings.warn(
-        f"the draft has a vocabulary of its own: {spelling.overlap:.0%} of the target's tokens are tokens of the draft "
+        f"the draft has a vocabulary of its own: {mapping.overlap:.0%} of the target's tokens are tokens of the draft "
         "too. It drafts through the text, which gives the same results and foresees less than a draft of the target's "
         "own family would.",
         stacklevel=3,
     )
-    return TextDraft(_pack(small, packed), spelling)
+    return TextDraft(_pack(small, packed), mapping)
 
 
 def _dtype(dtype: str | torch.dtype) -> Any:

@@ -22,7 +22,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from specbeam.drafts.eagle_model import FeatureConfig, FeatureModel
+from specbeam.drafts.eagle_model import EagleConfig, EagleModel
 from specbeam.drafts.fingerprint import Fingerprint, fingerprint, matches
 from specbeam.drafts.trained import card, new_draft, save_draft
 from specbeam.evaluation.data import load
@@ -144,7 +144,7 @@ def held_out_sets(target: PreTrainedModel, tokenizer: Any, articles: int = 16) -
     return {**found, "summaries of XSum articles": greedy_answers(target, tokens(news), 64)}
 
 
-def measured(model: FeatureModel, held: dict[str, dict[str, Tensor]]) -> dict[str, Any]:
+def measured(model: EagleModel, held: dict[str, dict[str, Tensor]]) -> dict[str, Any]:
     """Agreement on each held-out set, as `training.json` keeps it."""
     found = {}
     for name, answers in held.items():
@@ -154,7 +154,7 @@ def measured(model: FeatureModel, held: dict[str, dict[str, Tensor]]) -> dict[st
     return found
 
 
-def publish(model: FeatureModel, training: dict[str, Any], folder: Path, known: Fingerprint | None = None) -> None:
+def publish(model: EagleModel, training: dict[str, Any], folder: Path, known: Fingerprint | None = None) -> None:
     """Write the draft, `training.json` and the card, each whole or not at all; `known` is the target's fingerprint."""
     save_draft(model, folder, training["target"], known)
     write_atomic(folder / "training.json", json.dumps(training, indent=1))
@@ -171,7 +171,7 @@ def _refuse_others(texts: Path, target: PreTrainedModel) -> None:
     for path in sorted(texts.glob("[0-9]*.safetensors"))[:1]:
         with safe_open(path, framework="pt") as file:
             theirs = tuple(file.get_slice("features").get_shape()[2:])
-        config = FeatureConfig.for_target(target)
+        config = EagleConfig.for_target(target)
         if theirs != (len(config.layers), config.hidden_size):
             raise ValueError(
                 f"the texts in {texts} were written by a model of another shape than {type(target).__name__}; "

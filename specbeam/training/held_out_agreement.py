@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from specbeam.drafts.eagle_model import FeatureModel
+from specbeam.drafts.eagle_model import EagleModel
 
 from .prompts_and_answers import Row, stop_tokens, write
 from .unrolling import DEPTHS, unroll
@@ -45,7 +45,7 @@ def greedy_answers(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max
 
 @torch.no_grad()
 def agreement(
-    model: FeatureModel, answers: dict[str, Tensor], depths: int = DEPTHS, top: Sequence[int] = (1, 4)
+    model: EagleModel, answers: dict[str, Tensor], depths: int = DEPTHS, top: Sequence[int] = (1, 4)
 ) -> dict[int, list[float]]:
     """For each k of `top`: how often the target's likeliest token is among the draft's k likeliest, by depth.
 

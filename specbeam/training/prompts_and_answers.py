@@ -23,9 +23,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from specbeam.drafts.eagle_model import FeatureConfig
-from specbeam.engines.attention import NAME as GROUPED
-from specbeam.engines.tree_cache import slot_cache, slot_layers
+from specbeam.drafts.eagle_model import EagleConfig
+from specbeam.engines.attention import GROUPED
+from specbeam.engines.tree_cache import slot_layers, tree_cache
 
 # Ways to begin a user's turn, written for this project. Half of the rows begin with none of them.
 OPENINGS = (
@@ -93,11 +93,11 @@ def write(
 
     Rows that end are taken out of the batch now and then, so that the rest goes on faster.
     """
-    layers = FeatureConfig.for_target(model).layers
+    layers = EagleConfig.for_target(model).layers
     batch, width = prompts.shape
     states = model.dtype if model.dtype != torch.float64 else torch.float32
     features = torch.zeros(batch, length, len(layers), model.config.get_text_config().hidden_size, dtype=states)
-    cache = slot_cache()
+    cache = tree_cache()
     same = bool((prompts == prompts[0]).all())
     read = (prompts[:1] if same else prompts).to(model.device)
     output = model(input_ids=read, past_key_values=cache, use_cache=True, output_hidden_states=True, logits_to_keep=1)

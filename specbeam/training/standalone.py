@@ -1,6 +1,6 @@
 """A small standalone draft: a causal LM of a few of the target's own layers, trained to say what the target says.
 
-It shares the target's embedding and head and never sees the target's hidden states. What `FeatureDraft` is measured
+It shares the target's embedding and head and never sees the target's hidden states. What `EagleDraft` is measured
 against.
 """
 

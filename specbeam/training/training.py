@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from specbeam.drafts.eagle_model import FeatureModel
+from specbeam.drafts.eagle_model import EagleModel
 
 from .shards import Shards
 from .unrolling import DEPTHS, unroll
@@ -53,7 +53,7 @@ class Student(Protocol):
 class FeatureStudent:
     """A feature draft, unrolled over `depths` of its own guesses. A text's first `begin` positions do not count."""
 
-    model: FeatureModel
+    model: EagleModel
     begin: int = 1
     depths: int = DEPTHS
 
@@ -85,7 +85,7 @@ def judged(batch: dict[str, Tensor], begin: int, share: float, generator: torch.
 def target_probs(states: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
     """The target's distribution over the kept tokens, (positions, kept tokens), from its last hidden states.
 
-    `head` makes the target's logits of them, as `LogitHead` and `FeatureModel.target_logits` do.
+    `head` makes the target's logits of them, as `LogitHead` and `EagleModel.target_logits` do.
     """
     return head(states).float().softmax(-1)
 

@@ -1,7 +1,7 @@
 """A feature draft over whole texts at several depths of guessing: what training and its measurement run.
 
 One pass says what the draft would propose at every position if the last 0, 1, 2, … tokens were guesses of its own (Li
-et al. 2025, EAGLE-3, "training-time test", section 3.2). `FeatureDraft` does the same in a tree, node by node.
+et al. 2025, EAGLE-3, "training-time test", section 3.2). `EagleDraft` does the same in a tree, node by node.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from specbeam.drafts.eagle_model import FeatureModel
+from specbeam.drafts.eagle_model import EagleModel
 
 DEPTHS = 4  # how many guesses in a row are trained
 
 
-def unroll(model: FeatureModel, states: Tensor, tokens: Tensor, depths: int) -> Iterator[Tensor]:
+def unroll(model: EagleModel, states: Tensor, tokens: Tensor, depths: int) -> Iterator[Tensor]:
     """Outputs of the draft at every depth of guessing, each of shape (batch, length - 1, hidden size).
 
     states (batch, length, layers, hidden size) and tokens (batch, length) are a shard's. At depth 1 the input at

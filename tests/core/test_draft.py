@@ -10,7 +10,7 @@ import torch
 from fakes import every_draft, fake_pair, hash_lm
 
 import specbeam as sb
-from specbeam.core.tree import ROOT, TokenTree, Verdict
+from specbeam.core.tree import ROOT, TokenTree, TopTokens
 
 
 def begin(draft: sb.Draft, prompt: list[int]) -> TokenTree:
@@ -37,7 +37,7 @@ def test_recall_proposes_what_the_target_said_at_a_sibling_with_the_same_last_to
     left = tree.child(tree.child(ROOT, 3), 5)
     right = tree.child(tree.child(ROOT, 4), 5)
     assert draft.propose(tree, right) == []
-    verdict = Verdict([6, 7], [-0.1, -2.0])
+    verdict = TopTokens([6, 7], [-0.1, -2.0])
     tree.record(left, torch.zeros(8), 2.0, verdict)
     draft.observe(0, [left])
     assert [p.token for p in draft.propose(tree, right)] == [6, 7]
@@ -133,12 +133,12 @@ def test_a_draft_model_keeps_the_slots_of_a_prompt_that_waits_for_the_others() -
     draft = sb.ModelDraft(hash_lm(24, 6))
     inputs = {"input_ids": torch.tensor([[1, 2], [3, 4], [5, 6]])}
     dropped = []
-    plain = draft._scorer.compact
+    plain = draft.compact
 
     def watch(running: list[list[int]]) -> None:
         dropped.append(any(not nodes for nodes in running))
         plain(running)
 
-    draft._scorer.compact = watch  # type: ignore[method-assign]
+    draft.compact = watch  # type: ignore[method-assign]
     sb.speculative(fake_pair(target, draft), inputs, max_new_tokens=40, num_assistant_tokens=12)
     assert dropped and not any(dropped)

@@ -1,4 +1,4 @@
-"""Growing candidates: rankings are trees, and what the search can never ask for is not in them."""
+"""Expanding: rankings are trees, and what the search can never ask for is not in them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specbeam.core.draft import Draft, Proposal
-from specbeam.core.expand import grow
-from specbeam.core.tree import ROOT, TokenTree, Verdict
+from specbeam.core.expand import expand
+from specbeam.core.tree import ROOT, TokenTree, TopTokens
 
 VOCABULARY = 20
 
@@ -38,19 +38,19 @@ class Sure(Draft):
 
 def scored_root() -> TokenTree:
     tree = TokenTree([1, 2, 3])
-    tree.record(ROOT, torch.zeros(VOCABULARY), 0.0, Verdict([7, 8, 9, 0], [-0.1, -2.5, -4.0, -5.0]))
+    tree.record(ROOT, torch.zeros(VOCABULARY), 0.0, TopTokens([7, 8, 9, 0], [-0.1, -2.5, -4.0, -5.0]))
     return tree
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 30), st.integers(1, 6))
 def test_every_beginning_of_a_ranking_is_a_tree_that_the_search_could_ask_for(
-    seed: int, num_beams: int, budget: int, max_depth: int
+    seed: int, num_beams: int, size: int, max_depth: int
 ) -> None:
     tree = scored_root()
     running = [tree.child(ROOT, token) for token in (7, 8, 9)[:num_beams]]
-    options = {"num_beams": num_beams, "budget": budget, "max_depth": max_depth, "vocabulary": VOCABULARY}
-    (ranking,) = grow([tree], [running], Likely(seed), stop_tokens={0, 4}, **options)
+    options = {"num_beams": num_beams, "draft_size": size, "max_depth": max_depth, "vocabulary": VOCABULARY}
+    (ranking,) = expand([tree], [running], Likely(seed), stop_tokens={0, 4}, **options)
     assert len(ranking.nodes) == len(set(ranking.nodes)) == len(ranking.levels)
     at_hand = {ROOT, *running}
     for node, level in zip(ranking.nodes, ranking.levels, strict=True):
@@ -64,17 +64,18 @@ def test_every_beginning_of_a_ranking_is_a_tree_that_the_search_could_ask_for(
 def test_a_sure_draft_is_followed_down_and_a_doubtful_branch_left_alone() -> None:
     tree = scored_root()
     running = [tree.child(ROOT, 7)]
-    options = {"num_beams": 1, "budget": 4, "max_depth": 20, "vocabulary": VOCABULARY}
-    (ranking,) = grow([tree], [running], Sure(), stop_tokens=(), **options)
+    options = {"num_beams": 1, "draft_size": 4, "max_depth": 20, "vocabulary": VOCABULARY}
+    (ranking,) = expand([tree], [running], Sure(), stop_tokens=(), **options)
     assert [tree.tokens[node] for node in ranking.nodes[:4]] == [5, 5, 5, 5]
     assert ranking.levels[:4] == [1, 2, 3, 4]
 
 
-def test_a_larger_budget_asks_the_draft_for_more_levels() -> None:
-    def levels(budget: int) -> int:
+def test_a_larger_draft_size_asks_the_draft_for_more_levels() -> None:
+    def levels(size: int) -> int:
         tree, draft = scored_root(), Likely(3)
         running = [tree.child(ROOT, 7)]
-        grow([tree], [running], draft, num_beams=1, budget=budget, max_depth=20, stop_tokens=(), vocabulary=VOCABULARY)
+        options = {"num_beams": 1, "draft_size": size, "max_depth": 20, "vocabulary": VOCABULARY}
+        expand([tree], [running], draft, stop_tokens=(), **options)
         return draft.levels
 
     assert levels(1) < levels(30)
@@ -83,8 +84,8 @@ def test_a_larger_budget_asks_the_draft_for_more_levels() -> None:
 def test_a_finished_prompt_gets_no_candidates() -> None:
     trees = [scored_root(), scored_root()]
     running = [[trees[0].child(ROOT, 7)], []]
-    options = {"num_beams": 1, "budget": 4, "max_depth": 20, "vocabulary": VOCABULARY}
-    first, second = grow(trees, running, Sure(), stop_tokens=(), **options)
+    options = {"num_beams": 1, "draft_size": 4, "max_depth": 20, "vocabulary": VOCABULARY}
+    first, second = expand(trees, running, Sure(), stop_tokens=(), **options)
     assert first.nodes and not second.nodes
 
 
@@ -102,8 +103,8 @@ def test_a_leader_that_is_scored_far_ahead_does_not_make_the_draft_follow_the_ot
     running = [tree.child(ROOT, 7), tree.child(ROOT, 8)]
     node = running[0]
     for _ in range(12):
-        tree.record(node, torch.zeros(VOCABULARY), 0.0, Verdict([5, 6], [-0.01, -5.0]))
+        tree.record(node, torch.zeros(VOCABULARY), 0.0, TopTokens([5, 6], [-0.01, -5.0]))
         node = tree.child(node, 5)
-    options = {"num_beams": 2, "budget": 3, "max_depth": 20, "vocabulary": VOCABULARY}
-    grow([tree], [running], draft, stop_tokens=(), **options)
+    options = {"num_beams": 2, "draft_size": 3, "max_depth": 20, "vocabulary": VOCABULARY}
+    expand([tree], [running], draft, stop_tokens=(), **options)
     assert draft.levels <= 5

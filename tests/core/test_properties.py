@@ -12,9 +12,10 @@ import torch
 from fakes import hash_lm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scoring import fail, scorer_over
 
 from specbeam.core.scorer import TreeScorer
-from specbeam.core.tree import ROOT, TokenTree, Verdict
+from specbeam.core.tree import ROOT, TokenTree, TopTokens
 
 VOCABULARY = 9
 
@@ -36,7 +37,7 @@ def record(tree: TokenTree, node: int) -> None:
     row = said(tree, node)
     normalizer = row.logsumexp(-1).item()
     best = row.topk(3)
-    tree.record(node, row, normalizer, Verdict(best.indices.tolist(), (best.values - normalizer).tolist()))
+    tree.record(node, row, normalizer, TopTokens(best.indices.tolist(), (best.values - normalizer).tolist()))
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -70,7 +71,7 @@ def test_the_living_are_the_ancestors_and_descendants_of_the_running(seed: int, 
         return long[: len(short)] == short
 
     expected = {node for node in range(len(tree)) if any(related(node, one) for one in running)}
-    assert tree.living(running) | {ROOT} == expected | {ROOT}
+    assert tree.reachable(running) | {ROOT} == expected | {ROOT}
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -103,7 +104,7 @@ def test_scores_are_sums_of_what_the_target_said_in_whatever_order_it_speaks(see
 def test_a_pass_says_of_every_node_what_the_plain_model_says_of_its_sequence(
     seed: int, prompts: int, many: bool, window: int | None
 ) -> None:
-    """Whatever was scored, compacted, finished or taken back before: masks, positions and slots are right."""
+    """Whatever was scored, compacted, finished or failed before: masks, positions and slots are right."""
     dice = random.Random(seed)
     model = hash_lm(VOCABULARY, seed % 1000)
     model.config.sliding_window = window
@@ -111,20 +112,18 @@ def test_a_pass_says_of_every_node_what_the_plain_model_says_of_its_sequence(
     width = max(len(tree.prompt) for tree in trees)
     ids = torch.tensor([[0] * (width - len(tree.prompt)) + tree.prompt for tree in trees])
     mask = torch.tensor([[0] * (width - len(tree.prompt)) + [1] * len(tree.prompt) for tree in trees])
-    scorer = TreeScorer(model)
-    rows = scorer.start(trees, ids, mask)
+    scorer, roots = scorer_over(model, trees, ids, mask)
     for b, tree in enumerate(trees):
-        assert torch.equal(rows[b], plainly(model, tree, ROOT))
+        assert torch.equal(roots.logits[b], plainly(model, tree, ROOT))
     running = [[ROOT] for _ in trees]
     for _ in range(12):
         most = 12 if many else 4
         asked = [new_nodes(dice, trees[b], scorer, b, now, most) for b, now in enumerate(running)]
         if not any(asked):
             continue
-        rows = scorer.score(asked)
         if dice.random() < 0.25:
-            scorer.take_back(asked)
-            rows = scorer.score(asked)
+            fail(scorer, asked)
+        rows = scorer.score(asked).logits
         flat = [(trees[b], node) for b, some in enumerate(asked) for node in some]
         for row, (tree, node) in zip(rows, flat, strict=True):
             assert torch.equal(row, plainly(model, tree, node))
@@ -145,7 +144,7 @@ def new_nodes(
     if not running:
         return []
     found: list[int] = []
-    at_hand = [node for node in sorted(tree.living(running)) if scorer.scored(b, node) and node >= min(running)]
+    at_hand = [node for node in sorted(tree.reachable(running)) if scorer.scored(b, node) and node >= min(running)]
     for _ in range(dice.randint(0, most)):
         node = tree.child(dice.choice([*at_hand, *found]), dice.randrange(VOCABULARY))
         if not scorer.scored(b, node) and node not in found:

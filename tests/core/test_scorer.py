@@ -10,10 +10,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, T5Config, T5ForConditionalGeneration
 
-from specbeam.core.scorer import TreeScorer
+from specbeam.core.scorer import Request, TreeScorer
 from specbeam.core.tree import ROOT, TokenTree
-from specbeam.engines import sequences
-from specbeam.engines.sequences import SequenceScorer, scorer_for
+from specbeam.engines.sequences import SequenceEngine
+from specbeam.engines.target import Target
+from specbeam.engines.torch_engine import TorchEngine
 
 KINDS: dict[str, dict[str, Any]] = {
     "llama": {"hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 16},
@@ -37,10 +38,11 @@ def tiny(kind: str) -> Any:
 
 
 def started(model: Any) -> tuple[TreeScorer, list[TokenTree]]:
-    scorer, trees = TreeScorer(model), [TokenTree(prompt) for prompt in PROMPTS]
+    trees = [TokenTree(prompt) for prompt in PROMPTS]
     ids = torch.tensor([PROMPTS[0], [0, 0, 0, *PROMPTS[1]]])
     mask = torch.tensor([[1] * 5, [0, 0, 0, 1, 1]])
-    roots = scorer.start(trees, ids, mask)
+    scorer = TreeScorer(TorchEngine(model))
+    roots = scorer.start(trees, Request(ids, mask)).logits
     for tree, row in zip(trees, roots, strict=True):
         torch.testing.assert_close(row, plainly(model, tree, ROOT))
     return scorer, trees
@@ -71,7 +73,7 @@ def test_a_branching_tree_scores_like_a_plain_forward_of_every_path_also_after_c
             level += [tree.child(node, 1) for node in level]
             nodes.append(sorted({node for node in level if node >= size}))
         nodes[1] = nodes[1][:-1]  # prompts need not ask for the same number
-        check(model, trees, nodes, scorer.score(nodes))
+        check(model, trees, nodes, scorer.score(nodes).logits)
         standing = [some[:2] for some in nodes]
         scorer.compact(standing)
         used.append(scorer._used)
@@ -79,10 +81,11 @@ def test_a_branching_tree_scores_like_a_plain_forward_of_every_path_also_after_c
     assert any(later < earlier for earlier, later in pairwise(used))
 
 
-def test_a_model_that_counts_in_slots_is_refused_by_name_with_the_way_out() -> None:
+def test_a_model_that_counts_in_slots_is_read_by_sequences_and_the_reason_names_what_counts() -> None:
     config = AutoConfig.for_model("mpt", vocab_size=16, d_model=8, n_layers=1, n_heads=1)
-    with pytest.raises(ValueError, match=r"MptForCausalLM.*ALiBi.*scorer_for"):
-        TreeScorer(AutoModelForCausalLM.from_config(config))
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.warns(UserWarning, match=r"MptForCausalLM cannot verify a token tree: its ALiBi .* slots"):
+        assert isinstance(Target.of(model).engine(), SequenceEngine)
 
 
 @pytest.mark.parametrize("attention", ["flash_attention_2", "flex_attention"])
@@ -90,42 +93,39 @@ def test_attention_that_takes_no_mask_is_refused_with_the_way_out(attention: str
     model = tiny("llama")
     model.config._attn_implementation_internal = attention
     with pytest.raises(ValueError, match=f"LlamaForCausalLM.*{attention}.*attn_implementation='sdpa'"):
-        scorer_for(model)
+        Target.of(model)
 
 
 def test_an_encoder_decoder_is_refused() -> None:
     config = T5Config(vocab_size=16, d_model=8, d_ff=8, d_kv=4, num_layers=1, num_heads=2)
     with pytest.raises(ValueError, match="T5ForConditionalGeneration is an encoder-decoder"):
-        scorer_for(T5ForConditionalGeneration(config))
+        Target.of(T5ForConditionalGeneration(config))
 
 
 def test_sequences_score_like_a_tree_and_keep_the_same_states() -> None:
     model = tiny("llama")
     ids, mask = torch.tensor([PROMPTS[0], [0, 0, 0, *PROMPTS[1]]]), torch.tensor([[1] * 5, [0, 0, 0, 1, 1]])
     trees = [TokenTree(prompt) for prompt in PROMPTS]
-    scorers = TreeScorer(model, (0, 2)), SequenceScorer(model, (0, 2))
-    roots = [scorer.start(trees, ids, mask) for scorer in scorers]
-    torch.testing.assert_close(*roots)
-    seen = mask.bool()
-    torch.testing.assert_close(*(scorer.states[seen] for scorer in scorers if scorer.states is not None))
+    scorers = TreeScorer(TorchEngine(model, (0, 2))), TreeScorer(SequenceEngine(model, (0, 2)))
+    tree, sequences = (scorer.start(trees, Request(ids, mask)) for scorer in scorers)
+    torch.testing.assert_close(tree.logits, sequences.logits)
+    assert tree.states is not None and sequences.states is not None
+    torch.testing.assert_close(tree.states[mask.bool()], sequences.states[mask.bool()])
     left, right = trees[0].child(ROOT, 3), trees[0].child(ROOT, 4)
     deep, other = trees[0].child(left, 5), trees[1].child(ROOT, 6)
     for nodes in ([[left, right], [other]], [[deep], []]):  # the second pass reads a parent that was scored before
-        rows = [scorer.score(nodes) for scorer in scorers]
-        torch.testing.assert_close(*rows)
-        counts = [len(asked) for asked in nodes]
-        for b, count in enumerate(counts):
-            first, second = (scorer.states[b, :count] for scorer in scorers if scorer.states is not None)
-            torch.testing.assert_close(first, second)
+        tree, sequences = (scorer.score(nodes) for scorer in scorers)
+        torch.testing.assert_close(tree.logits, sequences.logits)
+        assert tree.states is not None and tree.states.shape == (sum(map(len, nodes)), 2, 16)
+        torch.testing.assert_close(tree.states, sequences.states)
     assert all(scorer.scored(0, node) for scorer in scorers for node in (ROOT, left, deep))
 
 
-def test_decoding_by_sequences_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sequences, "_warned", set())
+def test_decoding_by_sequences_says_so_once() -> None:
     config = AutoConfig.for_model("mamba", vocab_size=16, hidden_size=8, num_hidden_layers=1, state_size=4)
     model = AutoModelForCausalLM.from_config(config)
     with pytest.warns(UserWarning, match=r"MambaForCausalLM cannot verify a token tree: .*recurrent.* slower"):
-        scorer_for(model)
+        Target.of(model).engine()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert isinstance(scorer_for(model), SequenceScorer)
+        assert isinstance(Target.of(model).engine(), SequenceEngine)

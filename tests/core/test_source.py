@@ -11,11 +11,13 @@ from fakes import HashLM, Liar, Oracle, every_draft, fake_pair, hash_lm
 from tiny_models import tiny_llama
 
 import specbeam as sb
-from specbeam.core.source import Speculative
-from specbeam.drafts.eagle import FeatureDraft
-from specbeam.drafts.eagle_model import FeatureConfig, FeatureModel
+from specbeam.core.expand import DraftSize
+from specbeam.core.scorer import Request
+from specbeam.drafts.eagle import EagleDraft
+from specbeam.drafts.eagle_model import EagleConfig, EagleModel
 from specbeam.drafts.logit_head import LogitHead
-from specbeam.engines.sequences import scorer_for
+from specbeam.drafts.union import guarded
+from specbeam.engines.target import Target
 
 METHODS = [("greedy", 1), ("speculative", 1), ("beam", 3), ("speculative_beam", 3)]
 
@@ -46,7 +48,7 @@ def watched(vocabulary: int, salt: int, eos: list[int] | None) -> Any:
     model: Any = hash_lm(vocabulary, salt, eos, 0)
     model.__class__ = Watched
     model.config.levels = 49_999  # which of two equal scores comes first may depend on the company
-    scorer_for(model)  # tries it, as nobody knows this class
+    Target.of(model).probe()  # tries it, as nobody knows this class
     model.shapes.clear()
     return model
 
@@ -82,9 +84,9 @@ def test_a_batch_of_a_transformer_in_float64_gives_what_each_prompt_gets_alone(m
     options: dict[str, Any] = {"max_new_tokens": 16, "eos_token_id": list(range(2, 9)), "num_beams": beams}
     kept = torch.arange(0, model.config.vocab_size, 2)
     embedding = model.get_input_embeddings().weight.detach()
-    feature = FeatureModel(FeatureConfig.for_target(model), embedding, LogitHead.of(model, kept), kept).double()
+    feature = EagleModel(EagleConfig.for_target(model), embedding, LogitHead.of(model, kept), kept).double()
     lookups = sb.UnionDraft([sb.RecallDraft(), sb.NgramDraft()])
-    for draft in (lookups, sb.ModelDraft(tiny_llama(layers=1)), FeatureDraft(feature.requires_grad_(False))):
+    for draft in (lookups, sb.ModelDraft(tiny_llama(layers=1)), EagleDraft(feature.requires_grad_(False))):
         pair, decode = fake_pair(model, draft), sb.METHODS[method]
         together = decode(pair, inputs, **options)
         assert together.sequences == [decode(pair, each, **options).sequences[0] for each in one_by_one(inputs)]
@@ -117,14 +119,13 @@ def test_a_finished_prompt_is_forwarded_no_more(method: str, beams: int) -> None
 def test_the_slots_of_finished_prompts_are_given_back() -> None:
     model = watched(20, 4, [3, 5, 7])
     inputs = batch_of(random.Random(1), 12, 20)
-    source = Speculative(model, sb.NoDraft(), 4)
-    mask = inputs["attention_mask"]
-    trees = source.start(inputs["input_ids"], mask, max_new_tokens=20)
-    source.logits([[0]] * 12)
-    running = [[tree.child(0, 9)] if b % 3 == 0 else [] for b, tree in enumerate(trees)]
-    source.logits(running)
-    assert source.scorer.rows == [0, 3, 6, 9]
-    assert {len(layer.keys) for layer in source.scorer._cache.layers} == {4}  # type: ignore[arg-type]
+    with Target.of(model).decoding(None, 4) as source:
+        trees = source.start(Request(inputs["input_ids"], inputs["attention_mask"], max_new_tokens=20))
+        source.logits([[0]] * 12)
+        running = [[tree.child(0, 9)] if b % 3 == 0 else [] for b, tree in enumerate(trees)]
+        source.logits(running)
+        assert source.scorer.rows == [0, 3, 6, 9]
+        assert {len(layer.keys) for layer in source.scorer.engine.cache.layers} == {4}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("beams", [1, 3])
@@ -153,37 +154,63 @@ def test_candidates_grow_for_every_prompt_and_no_pass_is_wider_for_it(beams: int
 
 def test_an_automatic_budget_fills_the_width_that_another_prompt_makes() -> None:
     model = watched(20, 4, None)
-    source = Speculative(model, Oracle(model), None)
     ids = torch.tensor([[1, 2, 3], [4, 5, 6]])
-    trees = source.start(ids, torch.ones_like(ids), max_new_tokens=30, num_beams=3)
-    source.logits([[0] * 3] * 2)
-    many = [trees[0].child(0, token) for token in (11, 12, 13)]
-    one = [trees[1].child(0, 14)] * 3
-    source.logits([many, one])
-    nodes = [len(slots) for slots in source.scorer._slots]
+    with Target.of(model).decoding(guarded(Oracle(model))) as source:
+        trees = source.start(Request(ids, torch.ones_like(ids), max_new_tokens=30, num_beams=3))
+        source.logits([[0] * 3] * 2)
+        many = [trees[0].child(0, token) for token in (11, 12, 13)]
+        one = [trees[1].child(0, 14)] * 3
+        source.logits([many, one])
+        nodes = [len(slots) for slots in source.scorer._slots]
     assert nodes[0] == nodes[1] == model.shapes[-1][1] > 3
 
 
 @pytest.mark.parametrize("draft", [Oracle, Liar])
 def test_a_pass_scores_at_least_what_was_asked(draft: Any) -> None:
     model = watched(20, 4, None)
-    source = Speculative(model, draft(model), 5)
     ids = torch.tensor([[1, 2, 3], [4, 5, 6]])
-    trees = source.start(ids, torch.ones_like(ids), max_new_tokens=30, num_beams=2)
-    running = [[0, 0], [0, 0]]
-    for _ in range(12):
-        logits = source.logits(running)
-        assert all(tree.verdicts[n] is not None for tree, nodes in zip(trees, running, strict=True) for n in nodes)
-        best = logits.topk(2).indices.tolist()
-        running = [
-            [tree.child(nodes[0], rows[0][0]), tree.child(nodes[1], rows[1][1])]
-            for tree, nodes, rows in zip(trees, running, best, strict=True)
-        ]
-    stats = source.finish()
+    with Target.of(model).decoding(guarded(draft(model)), 5) as source:
+        trees = source.start(Request(ids, torch.ones_like(ids), max_new_tokens=30, num_beams=2))
+        running = [[0, 0], [0, 0]]
+        for _ in range(12):
+            logits = source.logits(running)
+            assert all(tree.top[n] is not None for tree, nodes in zip(trees, running, strict=True) for n in nodes)
+            best = logits.topk(2).indices.tolist()
+            running = [
+                [tree.child(nodes[0], rows[0][0]), tree.child(nodes[1], rows[1][1])]
+                for tree, nodes, rows in zip(trees, running, best, strict=True)
+            ]
+    stats = source.stats
     assert stats.steps == 12 and stats.target_passes <= 12
     assert sum(steps * count for steps, count in stats.accepted.items()) == 12
 
 
 def test_a_negative_number_of_drafted_tokens_is_refused() -> None:
-    with pytest.raises(ValueError, match="must not be negative"):
-        Speculative(hash_lm(), sb.NoDraft(), -1)
+    with pytest.raises(ValueError, match="num_assistant_tokens must not be negative, got -1"):
+        DraftSize(-1)
+
+
+class Remembering(Oracle):
+    """Notes that it has been told of the end of its decode."""
+
+    finished = 0
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_draft_is_told_of_the_end_of_a_decode_that_was_abandoned(beams: int) -> None:
+    model = watched(20, 4, None)
+    draft, decode = Remembering(model), sb.speculative if beams == 1 else sb.speculative_beam
+    inputs = {"input_ids": torch.tensor([[1, 2, 3]])}
+
+    def interrupt(progress: Any) -> None:
+        if progress.steps == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        decode(fake_pair(model, draft), inputs, num_beams=beams, max_new_tokens=9, watch=interrupt)
+    assert draft.finished == 1
+    decode(fake_pair(model, draft), inputs, num_beams=beams, max_new_tokens=9)
+    assert draft.finished == 2

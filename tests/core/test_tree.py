@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specbeam.core.tree import ROOT, TokenTree, Verdict
+from specbeam.core.tree import ROOT, TokenTree, TopTokens
 
 VOCABULARY = 5
 
@@ -29,7 +29,7 @@ def random_tree(seed: int, size: int = 25) -> tuple[TokenTree, dict[int, list[in
             said.setdefault(node, row.log_softmax(-1))
             if tree.logits(node) is None:
                 best = said[node].topk(2)
-                tree.record(node, row, float(row.logsumexp(-1)), Verdict(best.indices.tolist(), best.values.tolist()))
+                tree.record(node, row, float(row.logsumexp(-1)), TopTokens(best.indices.tolist(), best.values.tolist()))
     return tree, sequences, said
 
 
@@ -66,16 +66,16 @@ def test_living_nodes_are_the_ancestors_and_descendants_of_running_ones(seed: in
         return a[: len(b)] == b or b[: len(a)] == a
 
     expected = {n for n, tokens in sequences.items() if any(related(tokens, sequences[r]) for r in running)}
-    assert tree.living(running) | {ROOT} == expected | {ROOT}
+    assert tree.reachable(running) | {ROOT} == expected | {ROOT}
 
 
 def test_released_logits_are_gone_above_a_depth_and_verdicts_stay() -> None:
     tree = TokenTree([3])
-    row, verdict = torch.zeros(VOCABULARY), Verdict([0], [-1.6])
+    row, verdict = torch.zeros(VOCABULARY), TopTokens([0], [-1.6])
     tree.record(ROOT, row, 1.6, verdict)
     child = tree.child(ROOT, 2)
     tree.record(child, row, 1.6, verdict)
     tree.release(1)
     assert tree.logits(ROOT) is None
     assert tree.logits(child) is not None
-    assert tree.verdicts[ROOT] == verdict
+    assert tree.top[ROOT] == verdict

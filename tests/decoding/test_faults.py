@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from fakes import HashConfig, HashLM, Liar, Oracle, fake_pair, hash_lm
+from scoring import fail, scorer_over
 from tiny_models import tiny_llama
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LogitsProcessorList
@@ -104,7 +105,7 @@ def test_layers_that_were_written_before_memory_ran_out_are_as_if_they_had_not_b
     assert failed and found.sequences == expected.sequences and found.scores == pytest.approx(expected.scores)
 
 
-def test_a_pass_that_is_taken_back_leaves_no_trace_in_the_next() -> None:
+def test_a_pass_that_failed_leaves_no_trace_in_the_next() -> None:
     model = tiny_llama()
     trees = [TokenTree([3, 1, 4]), TokenTree([1, 5, 9])]
     ids, mask = torch.tensor([tree.prompt for tree in trees]), torch.ones(2, 3, dtype=torch.long)
@@ -112,14 +113,11 @@ def test_a_pass_that_is_taken_back_leaves_no_trace_in_the_next() -> None:
     deep = trees[0].child(trees[0].child(chain, 6), 7)
     others = [trees[0].child(0, 8), trees[0].child(0, 9), trees[0].child(0, 11)]
     asked = [[chain, trees[0].parents[deep], deep], [trees[1].child(0, 2)]]
-    scorer, fresh = TreeScorer(model), TreeScorer(model)
-    for one in (scorer, fresh):
-        one.start(trees, ids, mask)
-    scorer.score(asked)
-    scorer.take_back(asked)
+    scorer, fresh = (scorer_over(model, trees, ids, mask)[0] for _ in range(2))
+    fail(scorer, asked)
     assert not scorer.scored(0, deep)
     second = [others, [trees[1].child(0, 6)]]
-    torch.testing.assert_close(scorer.score(second), fresh.score(second))
+    torch.testing.assert_close(scorer.score(second).logits, fresh.score(second).logits)
 
 
 class Short(TorchDispatchMode):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from transformers import LogitsProcessorList
 import specbeam as sb
 from specbeam.core.stats import Progress
 from specbeam.decoding.live import LiveDecode
-from specbeam.decoding.lock import turn
+from specbeam.engines.target import Target
 
 INPUTS = {"input_ids": torch.tensor([[3, 1, 4]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
 
@@ -146,5 +147,19 @@ def test_an_interrupt_in_the_middle_leaves_a_pair_that_decodes_as_before() -> No
 
 
 def test_turns_of_two_models_do_not_wait_for_each_other() -> None:
-    with turn(hash_lm()), turn(hash_lm()):
+    with Target.of(hash_lm()).lock, Target.of(hash_lm()).lock:
         pass
+
+
+def test_two_targets_that_share_a_draft_take_turns_and_both_are_right() -> None:
+    """The draft remembers one decode at a time, whichever target it drafts for."""
+    draft = sb.UnionDraft([sb.RecallDraft(), sb.NgramDraft()])
+    pairs = [fake_pair(hash_lm(24, salt), draft, Numbers()) for salt in (1, 2)]
+    options: dict[str, Any] = {"num_beams": 3, "max_new_tokens": 16}
+    alone = [sb.beam(pair, INPUTS, **options).sequences for pair in pairs]
+    lives = [LiveDecode(pair, INPUTS, "speculative_beam", options) for _ in range(6) for pair in pairs]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [live.wait().sequences for live in lives] == alone * 6
+    with pytest.raises(ValueError, match="Draft is in the middle of a decode"):
+        sb.speculative_beam(pairs[0], INPUTS, watch=lambda _: sb.speculative_beam(pairs[1], INPUTS))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import specbeam as sb
 from specbeam.core.draft import Draft, Proposal
 from specbeam.core.stats import Stats
-from specbeam.core.tree import ROOT, TokenTree, Verdict
+from specbeam.core.tree import ROOT, TokenTree, TopTokens
 from specbeam.decoding.relaxed import RelaxedPick, droppable_rows
 
 VOCABULARY = 24
@@ -46,10 +46,10 @@ def tree_of(row: list[float], scored: list[int]) -> tuple[TokenTree, list[int]]:
     tree, logits = TokenTree([1]), torch.tensor(row)
     log_probs = logits.log_softmax(-1)
     order = log_probs.argsort(descending=True)
-    tree.record(ROOT, logits, float(logits.logsumexp(-1)), Verdict(order.tolist(), log_probs[order].tolist()))
+    tree.record(ROOT, logits, float(logits.logsumexp(-1)), TopTokens(order.tolist(), log_probs[order].tolist()))
     children = [tree.child(ROOT, token) for token in range(len(row))]
     for token in scored:
-        tree.record(children[token], logits, float(logits.logsumexp(-1)), tree.verdicts[ROOT])  # type: ignore[arg-type]
+        tree.record(children[token], logits, float(logits.logsumexp(-1)), tree.top[ROOT])  # type: ignore[arg-type]
     return tree, children
 
 

@@ -1,4 +1,4 @@
-"""FeatureDraft: it says in a tree what its training unrolled over a text, and tokens stay the target's."""
+"""EagleDraft: it says in a tree what its training unrolled over a text, and tokens stay the target's."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from typing import Any
 import pytest
 import torch
 from eagle_target import IDS, KEPT, MASK, PROMPTS, tiny_target
+from scoring import scorer_over
 
 import specbeam as sb
-from specbeam.core.draft import Proposal, UnionDraft
-from specbeam.core.scorer import TreeScorer
+from specbeam.core.draft import Proposal
 from specbeam.core.tree import ROOT, TokenTree
-from specbeam.drafts.eagle import FeatureDraft
-from specbeam.drafts.eagle_model import FeatureConfig, FeatureModel
+from specbeam.drafts.eagle import EagleDraft
+from specbeam.drafts.eagle_model import EagleConfig, EagleModel
 from specbeam.drafts.logit_head import LogitHead
 from specbeam.drafts.recall import NgramDraft, RecallDraft
+from specbeam.drafts.union import UnionDraft
 from specbeam.models.load import Pair
 from specbeam.training.unrolling import unroll
 
 
-def tiny_model(target: Any) -> FeatureModel:
+def tiny_model(target: Any) -> EagleModel:
     torch.manual_seed(1)
     head = LogitHead.of(target, KEPT)
-    model = FeatureModel(FeatureConfig.for_target(target), target.get_input_embeddings().weight.detach(), head, KEPT)
+    model = EagleModel(EagleConfig.for_target(target), target.get_input_embeddings().weight.detach(), head, KEPT)
     return model.double().requires_grad_(False)
 
 
@@ -33,19 +34,17 @@ class Walk:
     def __init__(self):
         self.target = tiny_target()
         self.model = tiny_model(self.target)
-        self.draft = FeatureDraft(self.model, width=5)
-        self.scorer = TreeScorer(self.target, self.draft.state_layers)
+        self.draft = EagleDraft(self.model, width=5)
         self.trees = [TokenTree(prompt) for prompt in PROMPTS]
-        self.scorer.start(self.trees, IDS, MASK)
+        self.scorer, output = scorer_over(self.target, self.trees, IDS, MASK, self.draft.state_layers)
         self.draft.start(self.trees, IDS, MASK)
-        assert self.scorer.states is not None
-        self.draft.read_states(self.scorer.states, None)
+        assert output.states is not None
+        self.draft.read_states(output.states, None)
 
     def score(self, nodes: list[list[int]]) -> None:
-        self.scorer.score(nodes)
-        assert self.scorer.states is not None
-        rows = [rows[: len(asked)] for rows, asked in zip(self.scorer.states, nodes, strict=True)]
-        self.draft.read_states(torch.cat(rows), nodes)
+        states = self.scorer.score(nodes).states
+        assert states is not None
+        self.draft.read_states(states, nodes)
 
     def trained(self, b: int, node: int, depth: int) -> list[Proposal]:
         """What the unrolled training says of what follows `node`, `depth` - 1 of whose ancestors are guesses."""
@@ -116,9 +115,9 @@ def test_a_compacted_cache_says_the_same() -> None:
 
 
 def test_a_prompt_that_is_read_in_parts_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("specbeam.core.scorer.CHUNK", 2)
+    monkeypatch.setattr("specbeam.engines.torch_engine.CHUNK", 2)
     walk = Walk()
-    assert walk.scorer.passes == 1 and walk.scorer.tokens == IDS.numel()
+    assert walk.scorer.passes == 1 and walk.scorer.engine.tokens == IDS.numel()
     nodes = [chain(tree, ROOT, [20, 21]) for tree in walk.trees]
     walk.score([some[:1] for some in nodes])
     answers = walk.draft.expand(walk.trees, [some[1:] for some in nodes])
@@ -131,7 +130,7 @@ def test_a_prompt_that_is_read_in_parts_says_the_same(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("beams", [1, 4])
 def test_tokens_are_those_of_generate(together: bool, batch: int, beams: int) -> None:
     target = tiny_target()
-    draft: Any = FeatureDraft(tiny_model(target))
+    draft: Any = EagleDraft(tiny_model(target))
     if together:
         draft = UnionDraft([RecallDraft(), draft, NgramDraft()])
     inputs = {"input_ids": IDS[:batch], "attention_mask": MASK[:batch]}
@@ -143,7 +142,7 @@ def test_tokens_are_those_of_generate(together: bool, batch: int, beams: int) ->
 
 def test_speculative_sampling_runs_on_it() -> None:
     target = tiny_target()
-    pair = Pair(target, FeatureDraft(tiny_model(target)), None)
+    pair = Pair(target, EagleDraft(tiny_model(target)), None)
     inputs = {"input_ids": IDS, "attention_mask": MASK}
     found = sb.speculative(pair, inputs, max_new_tokens=12, do_sample=True, generator=torch.Generator().manual_seed(0))
     assert all(1 <= len(sequence) <= 12 for sequence in found.sequences)
@@ -151,7 +150,7 @@ def test_speculative_sampling_runs_on_it() -> None:
 
 def test_a_prompt_of_one_token_is_served() -> None:
     target = tiny_target()
-    pair = Pair(target, FeatureDraft(tiny_model(target)), None)
+    pair = Pair(target, EagleDraft(tiny_model(target)), None)
     inputs = {"input_ids": torch.tensor([[7]]), "attention_mask": torch.tensor([[1]])}
     wanted = target.generate(**inputs, max_new_tokens=8, do_sample=False)
     assert sb.speculative(pair, inputs, max_new_tokens=8).sequences[0] == wanted[0, 1:].tolist()

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import specbeam as sb
-from specbeam.drafts.eagle import FeatureDraft
+from specbeam.drafts.eagle import EagleDraft
 from specbeam.drafts.fingerprint import fingerprint
 from specbeam.drafts.trained import SHIPPED, WEIGHTS, card, load_draft, new_draft, save_draft
 
@@ -51,7 +51,7 @@ def test_packed_for_drafting_it_still_says_the_same(tmp_path: Path) -> None:
 def test_load_pair_takes_its_folder_and_tokens_stay_those_of_generate(tmp_path: Path) -> None:
     target = tiny_target()
     save_draft(new_draft(target, KEPT), tmp_path, "tiny")
-    lm = sb.SpeculativeLM(target, FeatureDraft(load_draft(tmp_path, target)))
+    lm = sb.SpeculativeLM(target, EagleDraft(load_draft(tmp_path, target)))
     options = {"attention_mask": MASK, "max_new_tokens": 16, "num_beams": 3, "do_sample": False}
     assert lm.generate(IDS, **options).tolist() == target.generate(IDS, **options).tolist()
 

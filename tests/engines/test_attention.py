@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from eagle_target import tiny_target
+from scoring import scorer_over
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from specbeam.engines.attention import NAME, grouped, grouped_attention
+from specbeam.core.tree import TokenTree
+from specbeam.engines.attention import GROUPED, grouped_attention
 
 
 @pytest.mark.parametrize("key_heads", [1, 2, 4])
@@ -39,21 +42,30 @@ def test_one_mask_may_serve_all_prompts() -> None:
     torch.testing.assert_close(grouped_attention(module, query, key, value, mask)[0], wanted)
 
 
-def test_a_model_uses_it_within_the_block_only_even_if_the_block_fails() -> None:
+def attention_in_a_pass(target: Any) -> str:
+    """The attention function that the layers look up during a pass of the engine."""
+    used: list[str] = []
+    layer = target.model.layers[0].self_attn
+    hook = layer.register_forward_pre_hook(lambda module, _: used.append(module.config._attn_implementation))
+    tree = TokenTree([5, 6, 7])
+    scorer_over(target, [tree], torch.tensor([tree.prompt]), torch.ones(1, 3, dtype=torch.long))
+    hook.remove()
+    return used[0]
+
+
+def test_a_model_uses_it_within_a_pass_only_even_if_the_pass_fails() -> None:
     target = tiny_target()
-    before = target.config._attn_implementation
-    assert before == "sdpa"
-    with pytest.raises(RuntimeError), grouped(target):
-        assert target.config._attn_implementation == NAME
-        raise RuntimeError
-    assert target.config._attn_implementation == before
+    assert attention_in_a_pass(target) == GROUPED and target.config._attn_implementation == "sdpa"
+    target.model.layers[1].register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        attention_in_a_pass(target)
+    assert target.config._attn_implementation == "sdpa"
 
 
 def test_a_model_with_another_attention_keeps_it() -> None:
     target = tiny_target()
     target.set_attn_implementation("eager")
-    with grouped(target):
-        assert target.config._attn_implementation == "eager"
+    assert attention_in_a_pass(target) == "eager" == target.config._attn_implementation
 
 
 def test_a_model_that_is_set_to_it_generates_the_same() -> None:
@@ -61,5 +73,5 @@ def test_a_model_that_is_set_to_it_generates_the_same() -> None:
     prompt = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
     options = {"max_new_tokens": 12, "do_sample": False, "num_beams": 3}
     wanted = target.generate(prompt, **options)
-    target.set_attn_implementation(NAME)
+    target.set_attn_implementation(GROUPED)
     assert target.generate(prompt, **options).tolist() == wanted.tolist()

@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 import torch
 from fakes import fake_pair, hash_lm
+from scoring import Unlucky, fail
 from tiny_models import tiny_llama
 
 import specbeam as sb
-from specbeam.core.scorer import TreeScorer
+from specbeam.core.scorer import Request, TreeScorer
 from specbeam.core.tree import ROOT, TokenTree
 from specbeam.engines import cuda_graphs
-from specbeam.engines.graphed_scorer import GraphedScorer
+from specbeam.engines.graph_engine import GraphEngine
+from specbeam.engines.target import Target
 from specbeam.engines.tiny_families import FAMILIES, Family
+from specbeam.engines.torch_engine import TorchEngine
 from specbeam.evaluation.family_cases import FEW, WildDraft, run_family
 
 
@@ -48,8 +51,15 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Again]:
 
 def recorded(**options: Any) -> Any:
     model = tiny_llama(**options)
-    cuda_graphs.record_passes(model)
+    Target.of(model).record_passes()
     return model
+
+
+def graphed(model: Any, layers: tuple[int, ...] = ()) -> TreeScorer:
+    """A scorer whose engine records its passes, and fails when it is told to."""
+    engine = Target.of(model).engine(layers)
+    assert isinstance(engine, GraphEngine)
+    return TreeScorer(Unlucky(engine))  # type: ignore[arg-type]
 
 
 INPUTS = {"input_ids": torch.tensor([[7, 8, 9, 10]])}
@@ -80,17 +90,18 @@ def test_families_decode_as_generate_does_with_rounded_passes(name: str, graphs:
 
 
 def test_random_trees_score_as_they_do_without_recordings(graphs: list[Again]) -> None:
-    """Batches that shrink, compaction, a cache that grows and passes that are taken back."""
+    """Batches that shrink, compaction, a cache that grows and passes that fail."""
     draw = random.Random(0)
     model = hash_lm(24, 3)
-    cuda_graphs.record_passes(model)
+    Target.of(model).record_passes()
     for _ in range(6):
         prompts = [[draw.randrange(24) for _ in range(draw.randint(1, 9))] for _ in range(draw.randint(1, 3))]
         width = max(map(len, prompts))
         ids = torch.tensor([[0] * (width - len(one)) + one for one in prompts])
         mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in prompts])
-        pairs = [(scorer, [TokenTree(one) for one in prompts]) for scorer in (GraphedScorer(model), TreeScorer(model))]
-        roots = [scorer.start(trees, ids, mask) for scorer, trees in pairs]
+        scorers = graphed(model), TreeScorer(TorchEngine(model))
+        pairs = [(scorer, [TokenTree(one) for one in prompts]) for scorer in scorers]
+        roots = [scorer.start(trees, Request(ids, mask)).logits for scorer, trees in pairs]
         assert torch.equal(*roots)
         standing = [[ROOT] for _ in prompts]
         for step in range(30):
@@ -108,13 +119,14 @@ def test_random_trees_score_as_they_do_without_recordings(graphs: list[Again]) -
             if not any(asked):
                 continue
             if step % 7 == 3:
-                pairs[0][0].score(asked)
-                pairs[0][0].take_back(asked)
-            rows = [scorer.score(asked) for scorer, _ in pairs]
+                fail(pairs[0][0], asked)
+            rows = [scorer.score(asked).logits for scorer, _ in pairs]
             assert torch.equal(*rows)
             standing = [draw.sample(some, min(2, len(some))) or old for some, old in zip(asked, standing, strict=True)]
             for scorer, _ in pairs:
                 scorer.compact(standing)
+        for scorer, _ in pairs:
+            scorer.engine.close()
     assert len(graphs) > 10 and sum(graph.replays for graph in graphs) > 60
 
 
@@ -126,13 +138,13 @@ def test_recordings_serve_the_next_decode_and_two_at_once_have_their_own(graphs:
     assert len(graphs) == made
     assert hybrid(model, num_assistant_tokens=60) == wanted(model)  # a wider pass is another shape
     assert len(graphs) > made
-    scorers = [GraphedScorer(model), GraphedScorer(model)]
+    scorers = [graphed(model), graphed(model)]
     trees = [TokenTree([3, 1, 4]), TokenTree([9, 8, 7])]
     for scorer, tree in zip(scorers, trees, strict=True):
-        scorer.start([tree], torch.tensor([tree.prompt]), torch.ones(1, 3, dtype=torch.long))
+        scorer.start([tree], Request(torch.tensor([tree.prompt]), torch.ones(1, 3, dtype=torch.long)))
     for token in range(5):
         for scorer, tree in zip(scorers, trees, strict=True):
-            row = scorer.score([[tree.child(ROOT, token)]])[0]
+            row = scorer.score([[tree.child(ROOT, token)]]).logits[0]
             plain = model(torch.tensor([[*tree.prompt, token]])).logits[0, -1]
             torch.testing.assert_close(row, plain)
 
@@ -206,25 +218,25 @@ def test_a_cache_of_many_bytes_is_not_kept_for_the_next_decode(
 
 def test_a_model_elsewhere_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_graphs, "DEVICES", {"cuda"})
+    model = tiny_llama()
     with pytest.raises(ValueError, match="needs a model on one CUDA device, and this one lies on cpu"):
-        cuda_graphs.record_passes(tiny_llama())
+        Target.of(model).record_passes()
 
 
 def test_states_for_a_trained_draft_come_out_of_a_recorded_pass() -> None:
     model = recorded()
-    scorers = GraphedScorer(model, (0, 2)), TreeScorer(model, (0, 2))
+    scorers = graphed(model, (0, 2)), TreeScorer(TorchEngine(model, (0, 2)))
     tree = TokenTree([3, 1, 4])
     chain = [tree.child(ROOT, 5)]
     for token in (6, 7, 8):
         chain.append(tree.child(chain[-1], token))
     for scorer in scorers:
-        scorer.start([tree], torch.tensor([tree.prompt]), torch.ones(1, 3, dtype=torch.long))
+        scorer.start([tree], Request(torch.tensor([tree.prompt]), torch.ones(1, 3, dtype=torch.long)))
     for nodes in (chain[:1], chain[1:2], chain[2:3], chain[3:]):
-        rows = [scorer.score([nodes]) for scorer in scorers]
-        torch.testing.assert_close(*rows)
-        states = [scorer.states for scorer in scorers]
-        assert states[0] is not None and states[1] is not None
-        torch.testing.assert_close(states[0][:, : len(nodes)], states[1])
+        outputs = [scorer.score([nodes]) for scorer in scorers]
+        torch.testing.assert_close(*[output.logits for output in outputs])
+        assert outputs[0].states is not None
+        torch.testing.assert_close(*[output.states for output in outputs])
 
 
 def test_an_oracle_on_the_very_model_that_it_drafts_for_has_passes_of_its_own() -> None:
@@ -242,11 +254,11 @@ def test_the_rounding_of_rows_is_never_down() -> None:
 def test_a_cache_that_grew_in_part_is_recorded_anew(graphs: list[Again]) -> None:
     """Memory that gives out half-way through a growth leaves some layers with new buffers and some with old ones."""
     model = recorded()
-    scorer, tree = GraphedScorer(model), TokenTree([3, 1, 4])
-    scorer.start([tree], torch.tensor([tree.prompt]), torch.ones(1, 3, dtype=torch.long))
+    scorer, tree = graphed(model), TokenTree([3, 1, 4])
+    scorer.start([tree], Request(torch.tensor([tree.prompt]), torch.ones(1, 3, dtype=torch.long)))
     for token in range(5):
         scorer.score([[tree.child(ROOT, token)]])
         if token == 2:
-            last = scorer._cache.layers[-1]
+            last = scorer.engine.cache.layers[-1]  # type: ignore[attr-defined]
             last.reserve(last.buffers[0].shape[2] + 1, 0)  # type: ignore[attr-defined]
     assert len(graphs) == 2

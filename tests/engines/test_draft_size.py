@@ -1,32 +1,55 @@
-"""Budget: as many drafted nodes as the passes of late say are worth what a pass costs here."""
+"""AdaptiveDraftSize: as many drafted nodes as the passes of late say are worth what a pass costs here."""
 
 from __future__ import annotations
 
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specbeam.core.expand import Ranking
-from specbeam.engines.draft_size import EXPLORE, MOST, Budget
-from specbeam.engines.latency import CostCurve
+from specbeam.core.tree import TokenTree
+from specbeam.engines.draft_size import EXPLORE, MOST, AdaptiveDraftSize, LatencyCurve
 
-FLAT = CostCurve((1, 64), (1.0, 1.001))
-STEEP = CostCurve((1, 64), (1.0, 190.0))
+FLAT = LatencyCurve((1, 64), (1.0, 1.001))
+STEEP = LatencyCurve((1, 64), (1.0, 190.0))
 
 
-def passed(budget: Budget, chain: int, foreseen: int, passes: int = 40) -> list[int]:
+class Known(TokenTree):
+    """A tree in which some nodes are scored."""
+
+    def __init__(self, scored: set[int]):
+        super().__init__([0])
+        self.scored = scored
+
+    def logits(self, node: int) -> torch.Tensor | None:
+        return torch.zeros(1) if node in self.scored else None
+
+
+def adaptive(latency: LatencyCurve, num_beams: int) -> AdaptiveDraftSize:
+    size = AdaptiveDraftSize(latency)
+    size.start(num_beams)
+    return size
+
+
+def step(size: AdaptiveDraftSize, nodes: list[int], scored: list[bool]) -> None:
+    """The search takes a step from these nodes, some of which are scored."""
+    size.stepped([Known({node for node, known in zip(nodes, scored, strict=True) if known})], [nodes])
+
+
+def passed(size: AdaptiveDraftSize, chain: int, foreseen: int, passes: int = 40) -> list[int]:
     """Choices over passes whose draft ranks a chain of nodes, of which the search asks for the first `foreseen`."""
     chosen = []
     for number in range(passes):
-        chosen.append(budget.choose())
+        chosen.append(size.choose(1))
         if not chosen[-1]:
             continue
         nodes = [1000 * number + i for i in range(1, chain + 1)]
-        budget.planned([Ranking(nodes, list(range(1, chain + 1)))], draft_s=0.0)
+        size.cut([Ranking(nodes, list(range(1, chain + 1)))], 0, [0], 0.0)
         for node in nodes[: min(foreseen, chosen[-1])]:
-            budget.stepped([[node]], [[True]])
+            step(size, [node], [True])
         failing = nodes[chosen[-1]] if chosen[-1] < foreseen else -1
-        budget.stepped([[failing]], [[False]])
-        budget.learn()
+        step(size, [failing], [False])
+        size.learn()
     return chosen
 
 
@@ -36,50 +59,50 @@ def settled(chosen: list[int]) -> list[int]:
 
 
 def test_where_more_nodes_cost_nothing_all_that_are_asked_for_are_drafted() -> None:
-    assert min(settled(passed(Budget(FLAT, 1), chain=20, foreseen=12))) >= 12
+    assert min(settled(passed(adaptive(FLAT, 1), chain=20, foreseen=12))) >= 12
 
 
 def test_where_a_node_costs_three_passes_none_is_drafted() -> None:
-    assert set(settled(passed(Budget(STEEP, 1), chain=20, foreseen=2))) == {0}
+    assert set(settled(passed(adaptive(STEEP, 1), chain=20, foreseen=2))) == {0}
 
 
 def test_a_draft_that_is_never_right_gets_next_to_no_nodes_but_now_and_then_another_chance() -> None:
-    chosen = passed(Budget(CostCurve((1, 64), (1.0, 2.9)), 1), chain=MOST, foreseen=0, passes=80)
+    chosen = passed(adaptive(LatencyCurve((1, 64), (1.0, 2.9)), 1), chain=MOST, foreseen=0, passes=80)
     assert max(settled(chosen)[-20:]) <= 2
     assert all(chosen[number - 1] > 0 for number in range(EXPLORE, 81, EXPLORE))
 
 
 def test_it_learns_from_nodes_that_were_ranked_but_not_verified() -> None:
-    budget = Budget(FLAT, 1)
-    before = budget.steps()
+    size = adaptive(FLAT, 1)
+    before = size.steps()
     for _ in range(200):  # the second step needed the fifth of the ranking
-        budget.planned([Ranking([1, 2, 3, 4, 5, 6], [1] * 6)], draft_s=0.0)
-        budget.stepped([[5]], [[False]])
-        budget.learn()
-    steps = budget.steps()
+        size.cut([Ranking([1, 2, 3, 4, 5, 6], [1] * 6)], 0, [0], 0.0)
+        step(size, [5], [False])
+        size.learn()
+    steps = size.steps()
     assert steps[4] < 1.4 < before[4] and steps[6] > 3 > before[6]  # with five nodes the pass would have gone on
     assert steps[7] < 3  # nothing is known of more nodes than were ranked
 
 
 def test_a_step_that_needs_a_node_nobody_ranked_pays_for_nothing_further() -> None:
-    budget = Budget(FLAT, 2)
-    budget.planned([Ranking([1, 2], [1, 1])], draft_s=0.0)
-    budget.stepped([[1, 9]], [[True, False]])
-    budget.stepped([[1, 2]], [[True, True]])
-    assert not budget._steps.any() and not budget._open.any()
-    assert budget._lacks.tolist() == [2.0] + [1.0] * MOST
+    size = adaptive(FLAT, 2)
+    size.cut([Ranking([1, 2], [1, 1])], 0, [0], 0.0)
+    step(size, [1, 9], [True, False])
+    step(size, [1, 2], [True, True])
+    assert not size._steps.any() and not size._open.any()
+    assert size._lacks.tolist() == [2.0] + [1.0] * MOST
 
 
 def test_a_costly_draft_is_asked_for_less() -> None:
     def last_choice(draft_s: float) -> int:
-        budget = Budget(CostCurve((1, 64), (1.0, 2.9)), 1)
+        size = adaptive(LatencyCurve((1, 64), (1.0, 2.9)), 1)
         for _ in range(20):
-            budget.planned([Ranking([1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8])], draft_s)
+            size.cut([Ranking([1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8])], 0, [0], draft_s)
             for node in range(1, 7):
-                budget.stepped([[node]], [[True]])
-            budget.stepped([[99]], [[False]])
-            budget.learn()
-        return budget.choose()
+                step(size, [node], [True])
+            step(size, [99], [False])
+            size.learn()
+        return size.choose(1)
 
     assert last_choice(draft_s=0.0) == 6
     assert last_choice(draft_s=80.0) == 0
@@ -94,9 +117,9 @@ def test_a_costly_draft_is_asked_for_less() -> None:
 def test_the_choice_is_always_a_number_of_nodes_that_it_can_judge(
     passes: list[tuple[int, int, float]], num_beams: int, slope: float
 ) -> None:
-    budget = Budget(CostCurve((1, 64), (0.01, 0.01 + slope)), num_beams)
+    size = adaptive(LatencyCurve((1, 64), (0.01, 0.01 + slope)), num_beams)
     for ranked, asked, draft_s in passes:
-        assert 0 <= budget.choose(num_beams) <= MOST
-        budget.planned([Ranking(list(range(1, ranked + 1)), [1] * ranked)], draft_s)
-        budget.stepped([[asked]], [[asked == 0]])
-        budget.learn()
+        assert 0 <= size.choose(num_beams) <= MOST
+        size.cut([Ranking(list(range(1, ranked + 1)), [1] * ranked)], 0, [0], draft_s)
+        step(size, [asked], [asked == 0])
+        size.learn()

@@ -15,11 +15,12 @@ from tiny_models import chat_tokenizer, tiny_llama
 from torch import Tensor
 
 import specbeam as sb
-from specbeam.core.scorer import TreeScorer
+from specbeam.core.scorer import Request, TreeScorer
 from specbeam.core.tree import TokenTree
-from specbeam.drafts.eagle import FeatureDraft
+from specbeam.drafts.eagle import EagleDraft
 from specbeam.drafts.trained import SHIPPED, load_draft, new_draft, save_draft
 from specbeam.engines.tiny_families import FAMILIES, tiny_model
+from specbeam.engines.torch_engine import TorchEngine
 from specbeam.evaluation.agreement import agreement
 from specbeam.models.embedded import carrier_file
 from specbeam.models.load import load_pair
@@ -82,14 +83,14 @@ def test_scores_far_below_zero_under_a_mask_leave_no_row_without_sight(attention
         block.attn.c_attn.bias.data[:third] += 5  # queries
         block.attn.c_attn.bias.data[third : 2 * third] -= 5  # keys: every score is lowered by 25 · √(head dim)
     trees = [TokenTree([9, 41, 33, 5, 17, 80]), TokenTree([27, 64]), TokenTree([50, 6, 71, 12])]
-    scorer = TreeScorer(model)
-    assert scorer.start(trees, **BATCH).isfinite().all()
+    scorer = TreeScorer(TorchEngine(model))
+    assert scorer.start(trees, Request(BATCH["input_ids"], BATCH["attention_mask"])).logits.isfinite().all()
     nodes = [
         [tree.child(0, token) for token in range(3, 3 + width)] for tree, width in zip(trees, (4, 1, 2), strict=True)
     ]
-    assert scorer.score(nodes).isfinite().all()
+    assert scorer.score(nodes).logits.isfinite().all()
     deeper = [[tree.child(asked[0], 30)] for tree, asked in zip(trees, nodes, strict=True)]
-    logits = scorer.score(deeper)
+    logits = scorer.score(deeper).logits
     for tree, (node,), found in zip(trees, deeper, logits, strict=True):
         alone = model(torch.tensor([tree.prompt + tree.path(node)])).logits[0, -1]
         torch.testing.assert_close(found, alone, rtol=0, atol=0.05)
@@ -104,7 +105,7 @@ def test_a_trained_draft_proposes_for_a_target_in_half_precision(
     save_draft(new_draft(target, KEPT), tmp_path, "tiny")
     draft = load_draft(tmp_path, target, packed=packed)
     assert packed or draft.out.weight.dtype == dtype
-    pair = fake_pair(target, FeatureDraft(draft))
+    pair = fake_pair(target, EagleDraft(draft))
     assert sb.speculative(pair, prompts_of(1)[0], max_new_tokens=8, num_assistant_tokens=6).stats.drafted > 0
     for num_beams in (1, 3):
         assert agreement(pair, prompts_of(2), num_beams=num_beams, max_new_tokens=8).unexplained == []
@@ -127,7 +128,7 @@ def test_the_embedded_pair_in_float16_says_what_generate_says_up_to_rounding() -
         pytest.skip(str(error))
     pair = load_pair(device="cpu", dtype="float16", draft="none")
     prompts = [sb.render_prompt(pair.tokenizer, "What is a beam search?")]
-    draft = FeatureDraft(load_draft(SHIPPED, pair.target, packed=False))  # in float16 too
+    draft = EagleDraft(load_draft(SHIPPED, pair.target, packed=False))  # in float16 too
     trained = fake_pair(pair.target, draft, pair.tokenizer)
     assert agreement(trained, prompts, max_new_tokens=6).unexplained == []
     found = sb.speculative(trained, prompts[0], max_new_tokens=8, num_assistant_tokens=6)

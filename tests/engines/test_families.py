@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import combinations, product
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 
-from specbeam.core.scorer import TreeScorer
-from specbeam.engines.families import BOUND_TO_SLOTS, bound
+from specbeam.engines.families import BOUND_TO_SLOTS, why_no_tree
 from specbeam.engines.tiny_families import FAMILIES, Family, tiny_model
+from specbeam.engines.torch_engine import TorchEngine
 from specbeam.evaluation.family_cases import CASES, FEW, Case, WildDraft, run_case, run_family
 
 each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name.replace(" ", ""))
@@ -56,32 +56,32 @@ def test_the_few_cases_hold_every_pair_of_values() -> None:
 
 @pytest.mark.parametrize("name", ["llama", "mistral", "bloom", "falcon (ALiBi)"])
 def test_branches_that_see_each_other_are_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    mask = TreeScorer._mask
+    mask = TorchEngine._mask
 
-    def open_mask(self: Any, seen: Any, positions: Any) -> Any:
-        return mask(self, seen | (seen.shape[1] != seen.shape[2]), positions)
+    def open_mask(self: Any, visible: Any, *positions: Any) -> Any:
+        return mask(self, visible | (visible.shape[1] != visible.shape[2]), *positions)
 
-    monkeypatch.setattr(TreeScorer, "_mask", open_mask)
+    monkeypatch.setattr(TorchEngine, "_mask", open_mask)
     difference, _ = run_case(tiny_model(family(name)), Case("long", 1, 4, "random"))
     assert difference is not None and "instead of" in difference
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "opt", "bloom"])
 def test_positions_that_follow_slots_are_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    places = TreeScorer._places
+    forward = TorchEngine._forward
 
-    def by_slot(self: Any, positions: Any) -> torch.Tensor:
-        end = self._positions.shape[1]
-        return torch.arange(end - positions.shape[1], end).expand(positions.shape)
+    def by_slot(self: Any, ids: Any, mask: Any, positions: Any, slot_positions: Any, **options: Any) -> Any:
+        slots = np.arange(slot_positions.shape[1])
+        rows = np.broadcast_to(slots[-positions.shape[1] :], positions.shape)
+        return forward(self, ids, mask, rows, np.broadcast_to(slots, slot_positions.shape), **options)
 
-    assert places is not by_slot
-    monkeypatch.setattr(TreeScorer, "_places", by_slot)
+    monkeypatch.setattr(TorchEngine, "_forward", by_slot)
     difference, _ = run_case(tiny_model(family(name)), Case("long", 1, 4, "random"))
     assert difference is not None and "instead of" in difference
 
 
 def test_a_window_counted_in_slots_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("specbeam.engines.tree_mask.windows", lambda model: {})
+    monkeypatch.setattr("specbeam.engines.families.windows", lambda model: {})
     difference, _ = run_case(tiny_model(family("mistral")), Case("long", 1, 4, "oracle"))
     assert difference is not None and "instead of" in difference
 
@@ -98,9 +98,9 @@ def test_a_draft_that_fails_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", sorted(BOUND_TO_SLOTS))
 def test_a_family_in_the_table_could_not_be_served_by_a_tree(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model(family(kind))
-    assert bound(model) == BOUND_TO_SLOTS[kind]
+    assert why_no_tree(model) == BOUND_TO_SLOTS[kind]
     monkeypatch.delitem(BOUND_TO_SLOTS, kind)
-    assert bound(model) is None
+    assert why_no_tree(model) is None
     for case in (Case("long", 3, 4, "random"), Case("long", 3, 4, "oracle")):
         try:
             difference, _ = run_case(model, case)
@@ -119,14 +119,14 @@ def test_a_wrapper_from_elsewhere_is_trusted_to_hand_options_on() -> None:
 
     Wrapped.__module__ = "elsewhere"
     model.__class__ = Wrapped
-    assert bound(model) is None
+    assert why_no_tree(model) is None
     difference, _ = run_case(model, Case("long", 3, 4, "oracle"))
     assert difference is None
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral", "gemma2", "gpt2", "opt", "bloom"])
 def test_a_prompt_that_is_read_in_parts_gives_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("specbeam.core.scorer.CHUNK", 4)
+    monkeypatch.setattr("specbeam.engines.torch_engine.CHUNK", 4)
     family = next(one for one in FAMILIES if one.kind == kind)
     for row in run_family(family):
         assert (row.way, row.equal) == ("tree", row.cases), row.different

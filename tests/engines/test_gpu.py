@@ -20,7 +20,7 @@ from embedded_prompts import PROMPTS
 from tiny_models import tiny_llama
 
 import specbeam as sb
-from specbeam.engines import cuda_graphs
+from specbeam.engines.target import Target
 from specbeam.engines.tiny_families import FAMILIES, Family
 from specbeam.evaluation.agreement import agreement
 from specbeam.evaluation.family_cases import FEW, WildDraft, run_family
@@ -46,7 +46,7 @@ def test_every_family_decodes_as_generate_does(family: Family, recorded: bool) -
 
 def test_passes_are_recorded_and_serve_the_next_decode() -> None:
     model = tiny_llama(dtype=torch.float32, spread=0.2).cuda()
-    cuda_graphs.record_passes(model)
+    Target.of(model).record_passes()
     pair = Pair(model, WildDraft(model.config.vocab_size), None)
     inputs = {"input_ids": torch.tensor([[7, 8, 9, 10]], device="cuda")}
     options: dict[str, Any] = {"num_beams": 3, "max_new_tokens": 40, "num_assistant_tokens": 9}
@@ -54,7 +54,7 @@ def test_passes_are_recorded_and_serve_the_next_decode() -> None:
     made: list[int] = []
     for _ in range(2):
         assert sb.speculative_beam(pair, inputs, **options).sequences[0] == wanted
-        passes = cuda_graphs._idle[model]
+        passes: Any = Target.of(model).recordings._idle  # type: ignore[union-attr]
         made.append(id(passes))
         assert any(shape.graph is not None and shape.calls > 3 for shape in passes._shapes.values())
     assert made[0] == made[1]
@@ -66,7 +66,7 @@ def test_passes_are_recorded_and_serve_the_next_decode() -> None:
 def test_a_pass_that_asks_the_gpu_something_is_not_recorded() -> None:
     model = tiny_llama(dtype=torch.float32, spread=0.2).cuda()
     model.model.layers[0].register_forward_pre_hook(lambda module, given: (given[0].sum().item(), None)[1])
-    cuda_graphs.record_passes(model)
+    Target.of(model).record_passes()
     pair = Pair(model, WildDraft(model.config.vocab_size), None)
     inputs = {"input_ids": torch.tensor([[7, 8, 9, 10]], device="cuda")}
     wanted = model.generate(**inputs, max_new_tokens=20, do_sample=False)[0, 4:].tolist()

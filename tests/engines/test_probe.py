@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import warnings
 import weakref
 from typing import Any
@@ -15,12 +17,12 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 import specbeam as sb
-from specbeam.core.scorer import TreeScorer
-from specbeam.engines.families import bound
+from specbeam.engines.families import why_no_tree
 from specbeam.engines.packing import pack_linear
-from specbeam.engines.probe import _passed, probed
-from specbeam.engines.sequences import SequenceScorer, scorer_for
+from specbeam.engines.sequences import SequenceEngine
+from specbeam.engines.target import Target
 from specbeam.engines.tiny_families import FAMILIES, tiny_model
+from specbeam.engines.torch_engine import TorchEngine
 
 INPUTS = {
     "input_ids": torch.tensor([[0, 0, 3, 1, 4], [2, 7, 1, 8, 2]]),
@@ -80,6 +82,10 @@ class Flat(Strange):
         return mask, places
 
 
+def probed(model: Any) -> str | None:
+    return Target.of(model).probe()
+
+
 def made(kind: type[HashLM]) -> Any:
     return kind(HashConfig(salt=5)).eval()
 
@@ -96,7 +102,7 @@ def test_a_model_that_does_not_heed_a_tree_is_read_by_sequences(kind: type[HashL
             found = decoder(fake_pair(model, sb.RecallDraft()), inputs, max_new_tokens=12, **options)
             wanted = model.generate(**inputs, do_sample=False, max_new_tokens=12, num_beams=beams)
             assert found.sequences[0] == wanted[0, len(prompt[0]) :].tolist()
-    assert isinstance(scorer_for(model), SequenceScorer)
+    assert isinstance(Target.of(model).engine(), SequenceEngine)
 
 
 def test_over_a_tree_such_a_model_would_have_been_wrong() -> None:
@@ -104,7 +110,7 @@ def test_over_a_tree_such_a_model_would_have_been_wrong() -> None:
     inputs = {"input_ids": torch.tensor([[3, 1, 4]])}
     for kind in (Maskless, Placeless):
         model = made(kind)
-        _passed.add(model)
+        Target.of(model)._probed = True
         found = sb.speculative_beam(fake_pair(model, sb.RecallDraft()), inputs, num_beams=3, max_new_tokens=12)
         wanted = model.generate(**inputs, do_sample=False, max_new_tokens=12, num_beams=3)
         assert found.sequences[0] != wanted[0, 3:].tolist()
@@ -117,36 +123,38 @@ def test_the_warning_names_the_class_and_what_differs() -> None:
     class Rigid(Flat):
         pass
 
+    deaf, scorer_of = made(Deaf), lambda model: Target.of(model).engine()
     with pytest.warns(UserWarning, match=r"Deaf cannot verify.*tree.*off by \d+ %.*4-D mask.*position_ids.*slower"):
-        scorer_for(made(Deaf))
+        scorer_of(deaf)
     with pytest.warns(UserWarning, match=r"Rigid cannot verify.*fails \(IndexError: too many dimensions\)"):
-        scorer_for(made(Rigid))
+        scorer_of(made(Rigid))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        scorer_for(made(Deaf))  # once a class
+        scorer_of(deaf)  # once a model
 
 
 def test_a_model_that_heeds_it_stays_on_the_tree_and_is_probed_once() -> None:
     model = made(Counted)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        scorer = scorer_for(model)
-        assert type(scorer) is TreeScorer and 0 < model.passes <= 3
+        engine = Target.of(model).engine()
+        assert type(engine) is TorchEngine and 0 < model.passes <= 3
         before = model.passes
-        scorer_for(model)
-        scorer_for(model, (1,))
+        Target.of(model).engine()
+        Target.of(model).engine((1,))
         assert model.passes == before
         pair = fake_pair(model, sb.RecallDraft())
         found = sb.speculative_beam(pair, INPUTS, num_beams=3, max_new_tokens=12)
     assert found.sequences == sb.beam(fake_pair(hash_lm(24, 5)), INPUTS, num_beams=3, max_new_tokens=12).sequences
 
 
-def test_a_verdict_is_that_of_one_model_and_goes_with_it() -> None:
+def test_what_was_found_out_is_true_of_one_model_and_goes_with_it() -> None:
     good, bad = made(Counted), made(Maskless)
-    assert probed(good) is None and probed(bad) is not None
-    assert bound(good) is None and bound(bad) == probed(bad)
-    with pytest.raises(ValueError, match="cannot be decoded over a token tree: its logits"):
-        TreeScorer(bad)
+    assert probed(good) is None and "off by" in str(probed(bad))
+    assert why_no_tree(bad) is None  # its family says nothing
+    twin = copy.deepcopy(bad)
+    assert Target.of(twin) is not Target.of(bad) and Target.of(bad) is Target.of(bad)
+    assert Target.of(pickle.loads(pickle.dumps(twin))).model is not twin
     gone = weakref.ref(bad)
     del bad
     gc.collect()
@@ -160,7 +168,7 @@ def test_families_that_are_tested_anyhow_are_not_probed() -> None:
     stranger.__class__ = own
     for model in [*map(tiny_model, FAMILIES), pack_linear(tiny_llama(torch.float32, size=64)), stranger]:
         model.register_forward_pre_hook(lambda module, _: passes.append(type(module).__name__))
-        assert (probed(model) is None) == (bound(model) is None)
+        assert (probed(model) is None) == (why_no_tree(model) is None)
     assert set(passes) == {"Own"}
 
 
@@ -171,7 +179,7 @@ def test_the_noise_of_a_dtype_is_no_difference(dtype: torch.dtype) -> None:
 
     model = tiny_llama(dtype)
     model.__class__ = Own
-    assert probed(model) is None and model in _passed
+    assert probed(model) is None and Target.of(model)._probed
 
 
 def test_random_states_are_as_they_were_and_so_is_what_is_drawn() -> None:
@@ -196,9 +204,9 @@ def test_without_memory_or_numbers_there_is_no_verdict_yet() -> None:
             return super().forward(input_ids, *args, **kwargs)
 
     model = made(Cramped)
-    assert probed(model) is None and model not in _passed
+    assert probed(model) is None and not Target.of(model)._probed
     model.roomy = True
-    assert probed(model) is None and model in _passed
+    assert probed(model) is None and Target.of(model)._probed
 
     class Nothing(Counted):
         def forward(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
@@ -207,7 +215,7 @@ def test_without_memory_or_numbers_there_is_no_verdict_yet() -> None:
             return output
 
     model = made(Nothing)
-    assert probed(model) is None and model not in _passed
+    assert probed(model) is None and not Target.of(model)._probed
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 15, 16, 17, 100])
@@ -225,4 +233,4 @@ def test_impossible_tokens_are_no_difference() -> None:
             return output
 
     model = made(Masked)
-    assert probed(model) is None and model in _passed
+    assert probed(model) is None and Target.of(model)._probed

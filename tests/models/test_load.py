@@ -17,10 +17,11 @@ from transformers import (
     T5Config,
 )
 
-from specbeam.core.draft import NoDraft, UnionDraft
+from specbeam.core.draft import NoDraft
 from specbeam.drafts.model import ModelDraft
 from specbeam.drafts.recall import NgramDraft, RecallDraft
 from specbeam.drafts.text import TextDraft
+from specbeam.drafts.union import UnionDraft
 from specbeam.models import embedded
 from specbeam.models.checkpoints import check_vocabulary
 from specbeam.models.load import load_pair
@@ -82,7 +83,7 @@ def test_a_draft_with_other_ids_drafts_through_the_text_and_says_how_much_is_sha
     with pytest.warns(UserWarning, match=r"67% of the target's tokens are tokens of the draft too"):
         pair = load_pair(target, draft=other, device="cpu")
     assert isinstance(pair.draft, TextDraft) and pair.draft.overlap == pytest.approx(4 / 6)
-    assert pair.draft.spelling.in_draft(2) == (3,)
+    assert pair.draft.mapping.in_draft(2) == (3,)
 
 
 def test_a_draft_with_hardly_a_token_in_common_is_refused(tmp_path, target):
@@ -105,7 +106,7 @@ def test_added_tokens_of_one_side_alone_do_not_matter():
 def test_a_draft_that_cannot_read_all_of_the_targets_tokens_drafts_through_text_or_is_refused(tmp_path, target):
     small = save_llama(tmp_path / "short", words=WORDS[:6])
     with pytest.warns(UserWarning, match=r"67% of the target's tokens"):
-        assert load_pair(target, draft=small, device="cpu").draft.spelling.in_draft(7) == ()
+        assert load_pair(target, draft=small, device="cpu").draft.mapping.in_draft(7) == ()
     model = LlamaForCausalLM.from_pretrained(small)
     with pytest.raises(ValueError, match=r"knows 6 tokens and the target 8: it cannot read 'words', 'here'"):
         load_pair(target, draft=model, device="cpu")

@@ -21,12 +21,13 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 import specbeam as sb
-from specbeam.drafts.eagle import FeatureDraft
+from specbeam.drafts.eagle import EagleDraft
 from specbeam.drafts.logit_head import LogitHead
 from specbeam.drafts.trained import load_draft, new_draft, save_draft
-from specbeam.engines import latency as costs
-from specbeam.engines.latency import CostCurve, cost_curve
+from specbeam.engines import latency
+from specbeam.engines.draft_size import LatencyCurve
 from specbeam.engines.packing import PackedLinear, pack_linear
+from specbeam.engines.target import Target
 from specbeam.engines.tiny_families import FAMILIES, tiny_model
 from specbeam.evaluation.agreement import agreement
 from specbeam.models.load import Pair, load_pair
@@ -219,7 +220,7 @@ def test_a_trained_draft_reads_a_quantised_head_by_its_answers(tmp_path: Path) -
     assert head.weight.shape == (len(KEPT), 32)
     torch.testing.assert_close(head(output.hidden_states[-1]), output.logits[..., KEPT])
     save_draft(new_draft(target, KEPT), tmp_path, "tiny")
-    draft = FeatureDraft(load_draft(tmp_path, target))
+    draft = EagleDraft(load_draft(tmp_path, target))
     found = sb.speculative(fake_pair(target, draft), {"input_ids": PROMPT}, max_new_tokens=8)
     assert found.stats.drafted > 0
     assert_equal_to_generate(fake_pair(target, draft))
@@ -238,15 +239,16 @@ def test_the_costs_of_a_model_and_of_its_quantised_twin_are_told_apart(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     made: list[Any] = []
+    curve = LatencyCurve((1, 2), (1.0, 2.0))
     monkeypatch.setenv("SPECBEAM_CACHE", str(tmp_path))
-    monkeypatch.setattr(costs, "SMALLEST", 0)
-    monkeypatch.setattr(costs, "measure_costs", lambda model: made.append(model) or CostCurve((1, 2), (1.0, 2.0)))
+    monkeypatch.setattr(latency, "SMALLEST", 0)
+    monkeypatch.setattr(latency, "measure_latency", lambda target: made.append(target.model) or curve)
     model = tiny_llama()
     twin = round_layers(copy.deepcopy(model))
     other: Any = copy.deepcopy(model)  # torchao keeps the layer and changes its weight
     other.lm_head.weight = nn.Parameter(other.lm_head.weight.to(torch.int8), requires_grad=False)
     for one in (model, twin, other, copy.deepcopy(model), copy.deepcopy(twin)):
-        cost_curve(one)
+        assert Target.of(one).latency == curve
     assert made == [model, twin, other]
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import specbeam as sb
 from specbeam.apps.cli.main import app
-from specbeam.drafts.eagle import FeatureDraft
+from specbeam.drafts.eagle import EagleDraft
 from specbeam.drafts.trained import card, load_draft
 from specbeam.evaluation import data
 from specbeam.evaluation.data import Example
@@ -69,7 +69,7 @@ def test_one_call_leaves_a_draft_with_its_card_and_the_next_one_goes_on(tmp_path
 def test_targets_of_every_dtype_get_a_draft_that_leaves_their_tokens_alone(tmp_path: Path, dtype: torch.dtype) -> None:
     distilled(tiny_llama(dtype), tmp_path, passages=[PASSAGE])
     target = tiny_llama(torch.float64)
-    lm = sb.SpeculativeLM(target, FeatureDraft(load_draft(tmp_path, target)))
+    lm = sb.SpeculativeLM(target, EagleDraft(load_draft(tmp_path, target)))
     ids = torch.tensor([[1, 3, 5, 9, 10]])
     wanted = target.generate(ids, max_new_tokens=12, do_sample=False)
     assert lm.generate(ids, max_new_tokens=12, do_sample=False).tolist() == wanted.tolist()
@@ -125,7 +125,7 @@ def test_a_distilled_draft_warns_of_another_target_of_the_same_shape(tmp_path: P
             load_draft(tmp_path, tiny_llama(dtype))
     other = tiny_llama(spread=0.2)
     with pytest.warns(UserWarning, match=r"trained for tiny.*other weights.*specbeam distill"):
-        draft = FeatureDraft(load_draft(tmp_path, other))
+        draft = EagleDraft(load_draft(tmp_path, other))
     ids = torch.tensor([[1, 3, 5, 9, 10]])
     wanted = other.generate(ids, max_new_tokens=12, do_sample=False)
     assert sb.SpeculativeLM(other, draft).generate(ids, max_new_tokens=12, do_sample=False).tolist() == wanted.tolist()
@@ -164,7 +164,7 @@ def test_the_command_leaves_a_draft_that_load_pair_takes(tiny_folder: str, tmp_p
     pair = sb.load_pair(tiny_folder, draft=str(out), device="cpu")
     inputs = sb.render_prompt(pair.tokenizer, "Explain a river")
     plain = sb.greedy(pair, inputs, max_new_tokens=8).sequences
-    assert isinstance(pair.draft, FeatureDraft)
+    assert isinstance(pair.draft, EagleDraft)
     assert sb.speculative(pair, inputs, max_new_tokens=8).sequences == plain
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import AFTER, BEFORE, PASSAGE, WORDS, chat_tokenizer, tiny_llama
 
-from specbeam.drafts.eagle_model import FeatureConfig
+from specbeam.drafts.eagle_model import EagleConfig
 from specbeam.training import prompts_and_answers as answers
 from specbeam.training.prompts_and_answers import (
     OPENINGS,
@@ -56,7 +56,7 @@ def plain_pass(target: Any, text: list[int]) -> tuple[torch.Tensor, torch.Tensor
     """Hidden states (length, layers, hidden size) and logits (length, vocabulary) of one text by itself."""
     with torch.no_grad():
         output = target(torch.tensor([text]), output_hidden_states=True)
-    layers = FeatureConfig.for_target(target).layers
+    layers = EagleConfig.for_target(target).layers
     return torch.stack([output.hidden_states[layer][0] for layer in layers], 1), output.logits[0]
 
 
@@ -68,7 +68,7 @@ def test_features_are_the_hidden_states_of_a_plain_pass_also_once_other_rows_hav
     monkeypatch.setattr(answers, "_select", lambda cache, rows: (left.append(len(rows)), select(cache, rows)))
     shard = written(target, tokenizer, tmp_path)
     assert min(left) < ROWS / 2  # rows were taken out
-    assert FeatureConfig.for_target(target).layers == (2, 4, 6)
+    assert EagleConfig.for_target(target).layers == (2, 4, 6)
     assert shard["features"].shape == (ROWS, LENGTH, 3, 32)
     for text, features in zip(texts(shard), shard["features"], strict=True):
         states, _ = plain_pass(target, text)

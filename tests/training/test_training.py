@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tiny_models import WORDS, chat_tokenizer, clock, tiny_llama
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 
-from specbeam.drafts.eagle_model import FeatureModel
+from specbeam.drafts.eagle_model import EagleModel
 from specbeam.drafts.trained import new_draft
 from specbeam.training import held_out_agreement as heldout
 from specbeam.training import training
@@ -214,7 +214,7 @@ def test_unrolled_once_it_is_a_llama_layer_over_the_whole_text(target, texts) ->
     torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
 
 
-def llama_layer(target: Any, model: FeatureModel) -> LlamaDecoderLayer:
+def llama_layer(target: Any, model: EagleModel) -> LlamaDecoderLayer:
     """transformers' own layer with the weights of a feature draft."""
     layer = LlamaDecoderLayer(target.config, 0).requires_grad_(False)
     heads, keys, dim = model.config.heads, model.config.key_heads, model.config.head_dim

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from specbeam.core.draft import UnionDraft
 from specbeam.core.stats import Stats
 from specbeam.decoding.decoders import Decoded, beam, greedy, speculative, speculative_beam
 from specbeam.drafts.recall import NgramDraft, RecallDraft
+from specbeam.drafts.union import UnionDraft
 from specbeam.engines.packing import PackedLinear
 from specbeam.models.checkpoints import check_vocabulary
 from specbeam.models.load import Pair, load_pair

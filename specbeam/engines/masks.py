@@ -1,4 +1,4 @@
-"""Who sees whom in a pass: from what may be seen at all to the masks that a model's layers add to their attention."""
+"""Which token may look at which in a pass, and the masks of a model's layers that say so."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from .families import layer_kinds, windows
+from .families import Traits
 
 
 def causal(prompt_seen: np.ndarray, begin: int, end: int) -> np.ndarray:
@@ -21,18 +20,16 @@ def causal(prompt_seen: np.ndarray, begin: int, end: int) -> np.ndarray:
 
 
 def allowed(
-    model: PreTrainedModel, seen: np.ndarray, positions: np.ndarray, of_slots: np.ndarray
+    traits: Traits, visible: np.ndarray, positions: np.ndarray, slot_positions: np.ndarray
 ) -> dict[str, np.ndarray]:
     """What each kind of layer may look at, boolean, shape (batch, rows, slots).
 
-    `seen` is what a layer without a window may look at; `positions` (batch, rows) and `of_slots` (batch, slots) say
-    where the rows and the slots stand in their text.
+    `visible` is what a layer without a window may look at; `positions` (batch, rows) and `slot_positions` (batch,
+    slots) are those of the rows and the slots in their text.
     """
-    looks_back, kinds = windows(model), {}
-    for kind in layer_kinds(model):
-        kinds[kind] = seen
-        if kind in looks_back:
-            kinds[kind] = seen & (positions[:, :, None] - of_slots[:, None] < looks_back[kind])
+    kinds = dict.fromkeys(traits.kinds, visible)
+    for kind, window in traits.windows.items():
+        kinds[kind] = visible & (positions[:, :, None] - slot_positions[:, None] < window)
     return kinds
 
 

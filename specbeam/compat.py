@@ -1,0 +1,100 @@
+"""Private and unstable parts of transformers and torch that specbeam stands on, all in one place.
+
+Everything else in specbeam uses public API. Each entry says what it stands in for; they were checked on transformers
+5.23.0 and torch 2.13.0 (`tests/test_compat.py` fails with a readable message when one is gone). Every room but the core
+may import this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM, GenerationMixin
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+# The attribute of a config with the name of the attention function in use ("sdpa", "eager", …). There is no public
+# getter, and `set_attn_implementation` would load kernels and warn.
+ATTENTION = "_attn_implementation"
+
+# The argument of `generate` that puts a loop of one's own in place of transformers', with all options resolved. It is
+# documented, but experimental.
+CUSTOM_LOOP = "custom_generate"
+
+
+def attention_by_name(model: Any) -> bool:
+    """Whether the layers look their attention function up by its name, as `AttentionInterface` assumes."""
+    return getattr(model, "_supports_attention_backend", False)
+
+
+def register_attention(name: str, function: Callable[..., Any]) -> None:
+    """Register an attention function that takes the masks of "sdpa"; the registry of masks has no public lookup."""
+    AttentionInterface.register(name, function)
+    AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+
+
+# The argument of `Cache` with the class of layers that are made as the model asks for them.
+CACHE_LAYERS = "layer_class_to_replicate"
+
+
+def is_recurrent(model: Any) -> bool:
+    """Whether the model keeps a state that cannot be cut back; `generate` asks the same attribute."""
+    return getattr(model, "_is_stateful", False)
+
+
+def uncompiled(model: Any) -> Any:
+    """The module that `torch.compile` wrapped, or `model` itself."""
+    return getattr(model, "_orig_mod", model)
+
+
+def commit_hash(config: Any) -> str | None:
+    """The commit of the hub that a model came from."""
+    return getattr(config, "_commit_hash", None)
+
+
+def name_or_path(config: Any) -> str:
+    """What `from_pretrained` was called with."""
+    return getattr(config, "_name_or_path", "")
+
+
+def set_name(config: Any, name: str) -> None:
+    """Have `config` say that it came from `name`, as `from_pretrained` does."""
+    config._name_or_path = name
+
+
+def is_causal_lm(config: Any) -> bool:
+    """Whether `AutoModelForCausalLM` has a class for `config`; it says so only by failing."""
+    return type(config) in AutoModelForCausalLM._model_mapping
+
+
+class GenerationLoops(GenerationMixin):
+    """A `GenerationMixin` that is told of the prompts before a loop of `generate` begins.
+
+    `_sample` and `_beam_search` are the loops that `generate` chooses from once it has resolved all options.
+    """
+
+    _is_stateful = False
+
+    def begin(self, input_ids: Tensor, **options: Any) -> None:
+        """Called with the arguments of the loop: the prompts, repeated for every beam, and the resolved options."""
+        raise NotImplementedError
+
+    def _sample(self, input_ids: Tensor, **options: Any) -> Any:  # type: ignore[override]
+        self.begin(input_ids, **options)
+        return super()._sample(input_ids, **options)  # type: ignore[misc]
+
+    def _beam_search(self, input_ids: Tensor, **options: Any) -> Any:  # type: ignore[override]
+        self.begin(input_ids, **options)
+        return super()._beam_search(input_ids, **options)  # type: ignore[misc]
+
+
+def packed_weight(weight: Tensor, rows: int) -> Tensor:
+    """The weight of a linear layer in oneDNN's blocked layout; what `torch.compile` does with frozen weights."""
+    return torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), rows)
+
+
+def packed_linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The product with a `packed_weight`."""
+    return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
