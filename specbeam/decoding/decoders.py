@@ -27,7 +27,6 @@ from specbeam.core.stats import Observer, Progress, Stats, Trace, Tracer, Watche
 from specbeam.drafts.union import guarded
 from specbeam.engines.target import Target
 
-from .options import check_request, refuse_beams
 from .relaxed import RelaxedPick, check_relaxed, narrowed_by
 
 CHAIN = 5  # drafted tokens a pass of speculative sampling, unless a number is given
@@ -82,7 +81,7 @@ def greedy(
     Raises:
         ValueError: for empty or too long prompts and for options that make no sense, naming value and remedy.
     """
-    refuse_beams("greedy", "beam", options)
+    _refuse_beams("greedy", "beam", options)
     return _decode(pair, inputs, None, 0, _search_tokens, trace, watch, options)
 
 
@@ -96,7 +95,7 @@ def beam(
     **options: Any,
 ) -> Decoded:
     """Beam search from the target alone; options as for `greedy`, and `length_penalty`, `early_stopping`, …"""
-    return _decode(pair, inputs, None, 0, _search_beams, trace, watch, {**options, "num_beams": num_beams})
+    return _decode(pair, inputs, None, 0, beam_search, trace, watch, {**options, "num_beams": num_beams})
 
 
 def speculative(
@@ -121,7 +120,7 @@ def speculative(
         tolerance, top_r: *not exact* unless 0 and 1: a verified token may stand in for the likeliest one if it is
             at most `tolerance` nats less likely, or among the `top_r` likeliest (`RelaxedPick`).
     """
-    refuse_beams("speculative", "speculative_beam", options)
+    _refuse_beams("speculative", "speculative_beam", options)
     if (tolerance, top_r) != (0.0, 1):
         check_relaxed(None, tolerance, top_r)
     exact, sampling, search = tolerance == 0 and top_r == 1, options.get("do_sample"), _search_tokens
@@ -158,7 +157,7 @@ def speculative_beam(
     if margin is not None:
         check_relaxed(margin, 0.0, 1)
     exact = margin is None or margin == math.inf
-    search = _search_beams if margin is None or exact else partial(_search_beams, narrow=narrowed_by(margin))
+    search = beam_search if margin is None or exact else partial(beam_search, narrow=narrowed_by(margin))
     options = {**options, "num_beams": num_beams}
     return _decode(pair, inputs, pair.draft, num_assistant_tokens, search, trace, watch, options, exact)
 
@@ -171,6 +170,11 @@ METHODS: dict[str, Callable[..., Decoded]] = {
 }
 
 
+def _refuse_beams(method: str, instead: str, options: Mapping[str, Any]) -> None:
+    if options.get("num_beams", 1) != 1:
+        raise ValueError(f"{method} has one beam, got num_beams={options['num_beams']}; use {instead} for more.")
+
+
 def _search_tokens(
     source: Source, processors: Any, criteria: Any, config: GenerationConfig, pick_for: Any = None
 ) -> SearchResult:
@@ -178,14 +182,6 @@ def _search_tokens(
     if pick_for is not None:
         pick = {"pick": pick_for(source.request.stop_tokens, source.stats)}
     return token_search(source, processors, criteria, **pick)
-
-
-def _search_beams(
-    source: Source, processors: Any, criteria: Any, config: GenerationConfig, **options: Any
-) -> SearchResult:
-    if config.do_sample:
-        raise ValueError("beam sampling is served by SpeculativeLM.generate(num_beams=…, do_sample=True).")
-    return beam_search(source, processors, criteria, config, **options)
 
 
 def _sample_speculatively(
@@ -211,14 +207,17 @@ def _decode(
     attention_mask = inputs.get("attention_mask", torch.ones_like(input_ids))
     assert attention_mask is not None
     options = {"max_new_tokens": 64, "do_sample": False, "num_beams": 1, "num_return_sequences": 1, **options}
-    check_request(pair.target, input_ids, options)
+    target = Target.of(pair.target)
+    target.check_request(input_ids, options)
+    if options["do_sample"] and options["num_beams"] > 1:
+        raise ValueError("beam sampling is served by SpeculativeLM.generate(num_beams=…, do_sample=True).")
     if options["num_beams"] == 1 and options["num_return_sequences"] != 1:
         raise ValueError("num_return_sequences above 1 needs beams; use beam, speculative_beam or SpeculativeLM.")
     tokenizer = options.pop("tokenizer", pair.tokenizer)
     if (stop_strings := options.pop("stop_strings", None)) is not None:
         criteria = options.get("stopping_criteria") or []
         options["stopping_criteria"] = StoppingCriteriaList([*criteria, StopStringCriteria(tokenizer, stop_strings)])
-    target, tracer = Target.of(pair.target), Tracer() if trace else None
+    tracer = Tracer() if trace else None
     observers: list[Observer] = [tracer] if tracer else []
     if watch is not None:
         observers.append(Watcher(watch, tracer))

@@ -31,8 +31,6 @@ from specbeam.drafts.model import ModelDraft
 from specbeam.drafts.union import guarded
 from specbeam.engines.target import Target
 
-from .options import check_request
-
 
 class SpeculativeLM(GenerationLoops):
     """A drop-in for `target` whose `generate` needs fewer target passes.
@@ -86,7 +84,7 @@ class SpeculativeLM(GenerationLoops):
         prompts = inputs if inputs is not None else options.get("input_ids")
         if prompts is not None:
             config: GenerationConfig | None = options.get("generation_config")
-            check_request(self.target, prompts, {**(config.to_diff_dict() if config else {}), **options})
+            Target.of(self.target).check_request(prompts, {**(config.to_diff_dict() if config else {}), **options})
         target = Target.of(self.target)
         with target.decoding(guarded(self.draft, target.ranks), self.num_assistant_tokens) as source:
             self._opened, self.stats = source, source.stats

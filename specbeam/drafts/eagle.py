@@ -17,7 +17,7 @@ from specbeam.core.scorer import Output, Request, TreePass, TreeScorer
 from specbeam.core.tree import ROOT, TokenTree
 from specbeam.engines import torch_engine
 from specbeam.engines.attention import grouped_attention
-from specbeam.engines.masks import additive, causal
+from specbeam.engines.torch_engine import as_masks, causal
 from specbeam.engines.tree_cache import SlotLayer
 
 from .eagle_model import EagleModel
@@ -180,7 +180,7 @@ class EagleEngine:
     def _forward(self, input_ids: Tensor, visible: np.ndarray, positions: np.ndarray) -> Tensor:
         """The model's outputs, shape (batch, rows, hidden size)."""
         device = self.before.device
-        mask = additive(torch.from_numpy(visible)[:, None].to(device), self.before.dtype)
+        mask = as_masks({"": torch.from_numpy(visible)[:, None].to(device)}, self.before.dtype)
         inputs = self.model.joined(self.before, input_ids.to(device))
         places = torch.from_numpy(np.ascontiguousarray(positions)).to(device)
         query, key, value = self.model.project(inputs, places)

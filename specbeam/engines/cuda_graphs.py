@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from .memory import ran_out
-from .tree_cache import slot_layers, tree_cache
+from .tree_cache import TreeCache
 
 ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96)  # of a pass; beyond them multiples of 32
 SLOTS = 256  # that a pass sees: a multiple of this many
@@ -88,7 +88,7 @@ class GraphedPasses:
     """
 
     def __init__(self, model: nn.Module, recordings: Recordings):
-        self.cache, self._recordings = tree_cache(), recordings
+        self.cache, self._recordings = TreeCache(), recordings
         self._device = next(model.parameters()).device
         self._model, self._state = ref(model), model_state(model)
         self._shapes: dict[Any, _Shape] = {}
@@ -99,16 +99,16 @@ class GraphedPasses:
         """Begin a decode of `batch` prompts; whether these recordings can still be used for it."""
         if self._state != model_state(model):
             return False
-        return all([layer.again(batch) for layer in slot_layers(self.cache)])
+        return all([layer.again(batch) for layer in self.cache.layers])
 
     def bytes(self) -> int:
         """What the cache takes."""
-        return sum(buffer.nbytes for layer in slot_layers(self.cache) for buffer in layer.buffers)
+        return sum(buffer.nbytes for layer in self.cache.layers for buffer in layer.buffers)
 
     def room(self, slots: int) -> int:
         """How many slots a pass sees that uses so many; there is room for them, and one more, afterwards."""
         shown = -(-slots // SLOTS) * SLOTS
-        for layer in slot_layers(self.cache):
+        for layer in self.cache.layers:
             layer.stay = True
             layer.reserve(shown + 1, shown // 2)
         return shown
@@ -116,7 +116,7 @@ class GraphedPasses:
     @property
     def spare(self) -> int:
         """The slot where rows go that stand for nothing: no pass sees it."""
-        return slot_layers(self.cache)[0].buffers[0].shape[2] - 1
+        return self.cache.layers[0].buffers[0].shape[2] - 1
 
     def __call__(self, run: Run, inputs: Inputs, shown: int) -> tuple[Tensor, ...]:
         """What `run(inputs)` returns, from a recording if there is one.
@@ -126,7 +126,7 @@ class GraphedPasses:
             inputs: tensors on the CPU; `places` (rows,) are the slots that are written.
             shown: slots that the pass sees.
         """
-        layers = slot_layers(self.cache)
+        layers = self.cache.layers
         where = [buffer.data_ptr() for layer in layers for buffer in layer.buffers]
         if where != self._where or len(self._shapes) >= MOST_SHAPES:
             self._where = where

@@ -15,9 +15,7 @@ from specbeam.core.scorer import Output, TreePass
 
 from .cuda_graphs import GraphedPasses, Inputs, Recordings, rounded
 from .families import Traits
-from .masks import additive, allowed, by_kind
-from .torch_engine import TorchEngine
-from .tree_cache import slot_layers
+from .torch_engine import TorchEngine, allowed, as_masks
 
 
 class GraphEngine(TorchEngine):
@@ -82,16 +80,16 @@ class GraphEngine(TorchEngine):
             "position_ids": torch.from_numpy(positions),
             "places": torch.from_numpy(places),
         }
-        for kind, one in allowed(self.traits, visible, positions, slot_positions).items():
-            inputs[kind] = torch.from_numpy(one)[:, None]
+        inputs |= allowed(self.traits, visible, positions, slot_positions)
+        before = self.tokens
         logits, *states = self._passes(self._run, inputs, slots)
-        for layer in slot_layers(self.cache):
+        for layer in self.cache.layers:
             layer.end(used)
-        self.tokens += tree_pass.tokens.size
+        self.tokens = before + tree_pass.tokens.size  # not those that fill up the shape, nor of a recording
         return Output.of(tree_pass.pick(logits), tree_pass.pick(states[0]) if states else None)
 
     def _run(self, inputs: Inputs) -> tuple[Tensor, ...]:
         """A pass whose inputs are all on the device: logits, and the states if they are asked for."""
-        mask = by_kind({kind: additive(inputs[kind], self.model.dtype) for kind in self.traits.kinds})
-        logits, states = self._call(inputs["input_ids"], mask, inputs["position_ids"])
+        mask = as_masks({kind: inputs[kind] for kind in self.traits.kinds}, self.model.dtype)
+        logits, states = self._forward(inputs["input_ids"], mask, inputs["position_ids"], None)
         return (logits,) if states is None else (logits, states)

@@ -9,15 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache
 
 from specbeam.compat import ATTENTION
 from specbeam.core.scorer import Output, Request, TreePass
 
 from .attention import GROUPED, alibi_by_position
 from .families import Traits
-from .masks import additive, allowed, by_kind, causal
-from .tree_cache import slot_layers, tree_cache
+from .tree_cache import TreeCache
 
 CHUNK = 2048  # tokens of a prompt that are read at once: activations between layers, and masks, grow with it
 
@@ -51,7 +49,7 @@ class TorchEngine:
             end = min(begin + chunk, input_ids.shape[1])
             rows, slots = positions[:, begin:end], positions[:, :end]
             part = mask[:, :end] if plain else self._mask(causal(seen, begin, end), rows, slots)
-            logits, kept = self._forward(input_ids[:, begin:end], part, rows, slots, **options)
+            logits, kept = self._forward(input_ids[:, begin:end], part, torch.from_numpy(rows), slots, **options)
             states.append(kept)
         assert logits is not None
         return Output.of(logits[:, -1], torch.cat(states, 1) if self.state_layers else None)
@@ -59,81 +57,109 @@ class TorchEngine:
     def forward(self, tree_pass: TreePass) -> Output:
         """One pass over new nodes of the trees."""
         mask = self._mask(tree_pass.visible, tree_pass.positions, tree_pass.slot_positions)
-        tokens = torch.from_numpy(tree_pass.tokens)
-        logits, states = self._forward(tokens, mask, tree_pass.positions, tree_pass.slot_positions)
+        tokens, positions = torch.from_numpy(tree_pass.tokens), torch.from_numpy(tree_pass.positions)
+        logits, states = self._forward(tokens, mask, positions, tree_pass.slot_positions)
         return Output.of(tree_pass.pick(logits), None if states is None else tree_pass.pick(states))
 
     def keep(self, begin: int, slots: np.ndarray) -> None:
         """Move the slots `begin + slots` to `begin`, in every layer of the cache."""
         order = torch.from_numpy(slots)
-        for layer in slot_layers(self.cache):
+        for layer in self.cache.layers:
             layer.keep(begin, order)
 
     def select(self, rows: list[int]) -> None:
         """Keep these rows of the batch."""
-        for layer in slot_layers(self.cache):
+        for layer in self.cache.layers:
             layer.select(torch.tensor(rows))
 
     def rollback(self, slots: int) -> None:
         """End after this many slots; layers that a failed pass did not reach have no more."""
-        for layer in slot_layers(self.cache):
+        for layer in self.cache.layers:
             layer.end(min(layer.used, slots))
 
     def close(self) -> None:
         """Free the cache."""
-        self.cache = Cache(layers=[])
+        self.cache = TreeCache()
 
     def _start(self, seen: np.ndarray) -> None:
         """A decode of prompts with these attention masks, shape (batch, prompt length), begins with an empty cache."""
-        self.cache = tree_cache()
+        self.cache = TreeCache()
 
     def _mask(self, visible: np.ndarray, positions: np.ndarray, slot_positions: np.ndarray) -> Any:
-        """Additive mask (batch, 1, rows, slots), one a kind of layer if they differ; for ALiBi booleans."""
+        """The mask of a pass, as the model takes it."""
         # a row that fills up a shorter prompt's may see nothing: harmless, it is never read
-        device, dtype = self.model.device, self.model.dtype
-        kinds = {
-            kind: torch.from_numpy(one)[:, None].to(device)
-            for kind, one in allowed(self.traits, visible, positions, slot_positions).items()
-        }
-        if self.traits.alibi:
-            return by_kind(kinds)
-        return by_kind({kind: additive(one, dtype) for kind, one in kinds.items()})
+        kinds = allowed(self.traits, visible, positions, slot_positions)
+        on_device = {kind: one.to(self.model.device) for kind, one in kinds.items()}
+        return as_masks(on_device, None if self.traits.alibi else self.model.dtype)
 
     def _forward(
-        self, input_ids: Tensor, mask: Any, positions: np.ndarray, slot_positions: np.ndarray, **options: Any
+        self, input_ids: Tensor, mask: Any, positions: Tensor, slot_positions: np.ndarray | None, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
         """Logits (batch, rows, vocabulary), and hidden states (batch, rows, layers, hidden size) if asked for."""
-        device, context = self.model.device, nullcontext()
-        if self.traits.alibi and isinstance(mask, Tensor) and mask.dim() == 4:
+        device, config, context = self.model.device, self.model.config, nullcontext()
+        if self.traits.alibi and mask.dim() == 4:
             slots = torch.from_numpy(np.ascontiguousarray(slot_positions)).to(device)
             context, mask = alibi_by_position(self.model, mask, slots), torch.ones_like(slots)
-        self.tokens += input_ids.numel()
-        with context:
-            return self._call(
-                input_ids.to(device), mask, torch.from_numpy(np.ascontiguousarray(positions)).to(device), **options
-            )
-
-    def _call(self, input_ids: Tensor, mask: Any, positions: Tensor, **options: Any) -> tuple[Tensor, Tensor | None]:
         if self.traits.takes_positions:
-            options["position_ids"] = positions
+            options["position_ids"] = positions.to(device)
         if self.state_layers:
             options["output_hidden_states"] = True
-        config: Any = self.model.config
         attention = getattr(config, ATTENTION, None)
-        if attention == "sdpa" and self.traits.by_name and self.model.device.type == "cpu":
+        if attention == "sdpa" and self.traits.by_name and device.type == "cpu":
             setattr(config, ATTENTION, GROUPED)
+        self.tokens += input_ids.numel()
         try:
-            output = self.model(
-                input_ids=input_ids,
-                attention_mask=mask,
-                past_key_values=self.cache,
-                use_cache=True,
-                return_dict=True,
-                **options,
-            )
+            with context:
+                output = self.model(
+                    input_ids=input_ids.to(device),
+                    attention_mask=mask,
+                    past_key_values=self.cache,
+                    use_cache=True,
+                    return_dict=True,
+                    **options,
+                )
         finally:
             if attention is not None:
                 setattr(config, ATTENTION, attention)
         if not self.state_layers:
             return output.logits, None
         return output.logits, torch.stack([output.hidden_states[layer] for layer in self.state_layers], 2)
+
+
+def causal(prompt_seen: np.ndarray, begin: int, end: int) -> np.ndarray:
+    """Which tokens of left-padded prompts see which, rows from `begin` to `end`: shape (batch, rows, end)."""
+    slots = np.arange(end)
+    rows = slots[begin:, None]
+    seen = (slots <= rows) & prompt_seen[:, None, :end]
+    return seen | (slots == rows)  # a padding row must see something, or softmax is 0 / 0
+
+
+def allowed(
+    traits: Traits, visible: np.ndarray, positions: np.ndarray, slot_positions: np.ndarray
+) -> dict[str, Tensor]:
+    """What each kind of layer may look at, boolean, shape (batch, 1, rows, slots).
+
+    `visible` is what a layer without a window may look at, (batch, rows, slots); `positions` (batch, rows) and
+    `slot_positions` (batch, slots) are those of the rows and the slots in their text.
+    """
+    kinds = dict.fromkeys(traits.kinds, torch.from_numpy(visible)[:, None])
+    for kind, window in traits.windows.items():
+        near = positions[:, :, None] - slot_positions[:, None] < window
+        kinds[kind] = torch.from_numpy(visible & near)[:, None]
+    return kinds
+
+
+def as_masks(allowed: dict[str, Tensor], dtype: torch.dtype | None) -> Any:
+    """The masks that transformers takes: one, or one for each kind of layer if there are several kinds.
+
+    They are added to the attention: 0 where a look is allowed, the lowest number of `dtype` where it is not. Without a
+    dtype they stay boolean.
+    """
+    masks = allowed
+    if dtype is not None:
+        lowest = torch.finfo(dtype).min
+        masks = {
+            kind: torch.zeros(one.shape, dtype=dtype, device=one.device).masked_fill_(~one, lowest)
+            for kind, one in allowed.items()
+        }
+    return masks if len(masks) > 1 else next(iter(masks.values()))

@@ -30,8 +30,7 @@ class SlotLayer(DynamicLayer):
         self.buffers = [
             states.new_empty((*states.shape[:2], 0, states.shape[3])) for states in (key_states, value_states)
         ]
-        self.used = 0
-        self._view()
+        self.end(0)
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -47,8 +46,7 @@ class SlotLayer(DynamicLayer):
         self.reserve(end, GROWTH)
         for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[: self.batch, :, self.used : end] = states
-        self.used = end
-        return self._view()
+        return self.end(end)
 
     def reserve(self, slots: int, room: int) -> None:
         """See that there is room for so many slots, and make `room` beyond them where there was not."""
@@ -59,10 +57,6 @@ class SlotLayer(DynamicLayer):
             roomy = buffer.new_zeros((*buffer.shape[:2], slots + room, buffer.shape[3]))
             roomy[:, :, : self.used] = buffer[:, :, : self.used]
             self.buffers[index] = roomy
-
-    def _view(self) -> tuple[Tensor, Tensor]:
-        self.keys, self.values = (buffer[: self.batch, :, : self.used] for buffer in self.buffers)
-        return self.keys, self.values
 
     def keep(self, start: int, slots: Tensor) -> None:
         """Move the slots `start + slots` (per prompt, shape (batch, kept), rising) to `start`, and end after them."""
@@ -80,10 +74,11 @@ class SlotLayer(DynamicLayer):
                         row[:, start + place] = row[:, start + slot]
         self.end(start + kept)
 
-    def end(self, slots: int) -> None:
-        """The first so many slots are in use, and none behind them."""
+    def end(self, slots: int) -> tuple[Tensor, Tensor]:
+        """The first so many slots are in use, and none behind them; returns their keys and values."""
         self.used = slots
-        self._view()
+        self.keys, self.values = [buffer[: self.batch, :, :slots] for buffer in self.buffers]
+        return self.keys, self.values
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order; a row may come more than once."""
@@ -100,7 +95,7 @@ class SlotLayer(DynamicLayer):
                 for place, row in enumerate(rows.tolist()):
                     buffer[place] = buffer[row]
         self.batch = len(rows)
-        self._view()
+        self.end(self.used)
 
     def again(self, batch: int) -> bool:
         """Begin anew with `batch` prompts in the same buffers; whether they have the rows."""
@@ -113,12 +108,11 @@ class SlotLayer(DynamicLayer):
         return True
 
 
-def tree_cache() -> Cache:
+class TreeCache(Cache):
     """A cache of `SlotLayer`s, as many as the model turns out to have."""
-    options: dict[str, Any] = {CACHE_LAYERS: SlotLayer}
-    return Cache(**options)
 
+    layers: list[SlotLayer]  # type: ignore[assignment]
 
-def slot_layers(cache: Cache) -> list[SlotLayer]:
-    """The layers of a `tree_cache`."""
-    return cache.layers  # type: ignore[return-value]
+    def __init__(self) -> None:
+        options: dict[str, Any] = {CACHE_LAYERS: SlotLayer}
+        super().__init__(**options)

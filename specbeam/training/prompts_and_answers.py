@@ -21,11 +21,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache
 
 from specbeam.drafts.eagle_model import EagleConfig
 from specbeam.engines.attention import GROUPED
-from specbeam.engines.tree_cache import slot_layers, tree_cache
+from specbeam.engines.tree_cache import TreeCache
 
 # Ways to begin a user's turn, written for this project. Half of the rows begin with none of them.
 OPENINGS = (
@@ -97,7 +96,7 @@ def write(
     batch, width = prompts.shape
     states = model.dtype if model.dtype != torch.float64 else torch.float32
     features = torch.zeros(batch, length, len(layers), model.config.get_text_config().hidden_size, dtype=states)
-    cache = tree_cache()
+    cache = TreeCache()
     same = bool((prompts == prompts[0]).all())
     read = (prompts[:1] if same else prompts).to(model.device)
     output = model(input_ids=read, past_key_values=cache, use_cache=True, output_hidden_states=True, logits_to_keep=1)
@@ -145,8 +144,8 @@ def _draw(logits: Tensor, temperatures: Tensor, generator: torch.Generator) -> T
     return drawn
 
 
-def _select(cache: Cache, rows: Tensor) -> None:
-    for layer in slot_layers(cache):
+def _select(cache: TreeCache, rows: Tensor) -> None:
+    for layer in cache.layers:
         layer.select(rows)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from specbeam.engines.families import BOUND_TO_SLOTS, why_no_tree
 from specbeam.engines.tiny_families import FAMILIES, Family, tiny_model
@@ -72,7 +73,7 @@ def test_positions_that_follow_slots_are_noticed(name: str, monkeypatch: pytest.
 
     def by_slot(self: Any, ids: Any, mask: Any, positions: Any, slot_positions: Any, **options: Any) -> Any:
         slots = np.arange(slot_positions.shape[1])
-        rows = np.broadcast_to(slots[-positions.shape[1] :], positions.shape)
+        rows = torch.from_numpy(slots[-positions.shape[1] :]).expand(positions.shape)
         return forward(self, ids, mask, rows, np.broadcast_to(slots, slot_positions.shape), **options)
 
     monkeypatch.setattr(TorchEngine, "_forward", by_slot)
