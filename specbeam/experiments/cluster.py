@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .records import RunRecord, environment, notebook_sha256
-from .runner import SOURCES, RunFailed, publish, run_notebook, scratch_files, sources_sha256
+from .provenance import SOURCES, environment, notebook_sha256, sources_sha256
+from .records import RunRecord
+from .runner import RunFailed, publish, run_notebook, scratch_files
 from .sweep import DONE, FAILED, RUNNING, WAITING, Change, Executor, Point
 
 RESOURCE = {"specbeam": 1}
@@ -33,8 +34,8 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 def connected(scheduler: str, workers: int | None = None, timeout: float = CONNECT_S) -> Iterator[Any]:
     """A Dask client of the scheduler at an address, or, for "local", of `workers` new processes on this machine.
 
-    Raises ValueError when distributed is not installed, when the address is none, when no scheduler answers there
-    within `timeout` seconds, or when it has workers and none of them has the resource that a run needs.
+    Raises ValueError when distributed is not installed, for something that is not an address, when no scheduler answers
+    there within `timeout` seconds, or when it has workers and none of them has the resource that a run needs.
     """
     try:
         import distributed
@@ -46,7 +47,7 @@ def connected(scheduler: str, workers: int | None = None, timeout: float = CONNE
         raise ValueError(f"--workers {workers} must be 1 or more.")
     if scheduler != "local" and "://" not in scheduler:
         raise ValueError(f"--scheduler {scheduler!r} is no address: give one like tcp://host:8786, or local.")
-    for logger in ("distributed", "distributed.client"):  # what goes wrong is told in our own words
+    for logger in ("distributed", "distributed.client"):  # our own messages say what went wrong
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
         address: Any = scheduler
@@ -59,10 +60,10 @@ def connected(scheduler: str, workers: int | None = None, timeout: float = CONNE
                 f"No Dask scheduler answers at {scheduler} within {timeout:g} s: start one with `dask scheduler`, "
                 f"or correct the address. ({error})"
             ) from None
-        able, unable = _workers(client)
-        if unable and not able:
+        ready, lacking = _workers(client)
+        if lacking and not ready:
             raise ValueError(
-                f"None of the {len(unable)} workers of {scheduler} has the resource specbeam=1: start them with "
+                f"None of the {len(lacking)} workers of {scheduler} has the resource specbeam=1: start them with "
                 f"`{worker_command(client)}`."
             )
         yield client
@@ -81,25 +82,20 @@ def run_on_cluster(notebook: str | Path, out_dir: str | Path, client: Any, timeo
     notebook, out_dir = Path(notebook), Path(out_dir)
 
     def run(points: Sequence[Point]) -> Iterator[Change]:
-        shared = {
-            "notebook": notebook.name,
-            "text": notebook.read_text(encoding="utf-8"),
-            "timeout": timeout,
-        }
+        shared = {"notebook": notebook.name, "text": notebook.read_text(encoding="utf-8"), "timeout": timeout}
         here = environment(notebook.stem)
-        origin = {name: here[name] for name in ("commit", "dirty", "notebook_sha256")}
-        origin["notebook_sha256"] = notebook_sha256(notebook)
+        origin = {"commit": here["commit"], "dirty": here["dirty"], "notebook_sha256": notebook_sha256(notebook)}
         queue, flights = deque(points), list[_Flight]()
         while queue or flights:
-            able, _ = _asked(client, _workers)
+            ready, _ = _ask(client, _workers)
             # No more than there are workers: points that wait at a worker would count as lost with it.
-            while queue and len(flights) < max(1, len(able)):
+            while queue and len(flights) < max(1, len(ready)):
                 flights.append(_Flight.begin(client, queue.popleft(), shared))
-                if not able:
+                if not ready:
                     yield Change(flights[-1].point, WAITING, f"for a worker: {worker_command(client)}")
-            processing = _asked(client, type(client).processing)
+            processing = _ask(client, type(client).processing)
             for flight in flights:
-                yield from flight.moves(processing, able)
+                yield from flight.changes(processing, ready)
             if client.status == "closed" or any(flight.future.status in ("cancelled", "lost") for flight in flights):
                 raise ValueError(LOST)
             for flight in [flight for flight in flights if flight.future.done()]:
@@ -111,7 +107,7 @@ def run_on_cluster(notebook: str | Path, out_dir: str | Path, client: Any, timeo
 
 
 def run_task(task: dict[str, Any]) -> dict[str, Any]:
-    """What a worker does: run the notebook in a folder of its own and return the files' contents."""
+    """Runs on a worker: execute the notebook in a folder of its own and return the files' contents."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -141,7 +137,7 @@ LOST = (
 
 @dataclass
 class _Flight:
-    """A point on its way."""
+    """A point that the scheduler has taken and not yet given back."""
 
     point: Point
     future: Any
@@ -154,13 +150,12 @@ class _Flight:
         key = f"specbeam-{point.name}-{secrets.token_hex(4)}"
         return cls(point, client.submit(run_task, task, key=key, resources=RESOURCE, pure=False))
 
-    def moves(self, processing: dict[str, Sequence[str]], able: Sequence[str]) -> Iterator[Change]:
-        """A change when the point came to a worker."""
+    def changes(self, processing: dict[str, Sequence[str]], ready: Sequence[str]) -> Iterator[Change]:
+        """A change when the point has come to another worker."""
         worker = next((worker for worker, keys in processing.items() if self.future.key in keys), None)
         if worker in (None, self.worker):
             return
-        lost = self.worker is not None and self.worker not in able
-        if lost:
+        if self.worker is not None and self.worker not in ready:
             self.notes.append(f"worker {self.worker} was lost; the point was begun again")
         self.worker = worker
         yield Change(self.point, RUNNING, f"{'again, ' if self.notes else ''}at {worker}")
@@ -199,7 +194,7 @@ def _explained(error: BaseException, flight: _Flight) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _asked(client: Any, question: Any) -> Any:
+def _ask(client: Any, question: Any) -> Any:
     try:
         return question(client)
     except OSError:
@@ -209,8 +204,8 @@ def _asked(client: Any, question: Any) -> Any:
 def _workers(client: Any) -> tuple[list[str], list[str]]:
     """Addresses of the workers that take runs, and of those that lack the resource for it."""
     workers = client.scheduler_info(n_workers=-1)["workers"]
-    able = [address for address, worker in workers.items() if worker["resources"].get("specbeam", 0) >= 1]
-    return able, [address for address in workers if address not in able]
+    ready = [address for address, worker in workers.items() if worker["resources"].get("specbeam", 0) >= 1]
+    return ready, [address for address in workers if address not in ready]
 
 
 def _local_cluster(count: int) -> Any:

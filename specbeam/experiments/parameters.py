@@ -137,11 +137,17 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
     """`name=value` texts, the value read as YAML. Raises ValueError where the form or the YAML is wrong."""
     overrides = {}
     for text in assignments:
-        name, sign, value = text.partition("=")
-        if not sign or not name.strip().isidentifier():
-            raise ValueError(f"An override has the form name=value, and {text!r} has not.")
-        overrides[name.strip()] = parse_yaml(value, f"override {text!r}")
+        name, value = split_assignment(text, "An override")
+        overrides[name] = parse_yaml(value, f"override {text!r}")
     return overrides
+
+
+def split_assignment(text: str, what: str) -> tuple[str, str]:
+    """Name and value of `name=value`. Raises ValueError, saying `what` has that form, for another text."""
+    name, sign, value = text.partition("=")
+    if not sign or not name.strip().isidentifier():
+        raise ValueError(f"{what} has the form name=value, and {text!r} has not.")
+    return name.strip(), value
 
 
 def parse_yaml(text: str, where: str) -> Any:

@@ -6,9 +6,10 @@ from notebook_factory import ended, write_notebook
 from typer.testing import CliRunner
 
 from specbeam.apps.cli.main import app
-from specbeam.experiments.locks import held
+from specbeam.experiments.provenance import SOURCES, sources_sha256
 from specbeam.experiments.records import RunRecord
-from specbeam.experiments.runner import SOURCES, RunFailed, _how, checked_name, run_notebook, sources_sha256
+from specbeam.experiments.runner import RunFailed, _how, checked_name, run_notebook
+from specbeam.files import exclusive
 
 
 def run(path, out_dir, name=None, timeout=None, **overrides):
@@ -91,7 +92,7 @@ def test_a_name_is_taken_by_another_notebooks_run_or_by_one_that_goes_on(tmp_pat
     RunRecord("02_other").save(out_dir / "mine.json")
     with pytest.raises(ValueError, match=r"same name.*is a run of 02_other, not of 01_toy"):
         run(path, out_dir, name="mine")
-    with held(out_dir / ".01_toy.lock", ""), pytest.raises(ValueError, match="01_toy is running"):
+    with exclusive(out_dir / ".01_toy.lock", ""), pytest.raises(ValueError, match="01_toy is running"):
         run(path, out_dir)
     for wrong in ("a/b", "", ".a", "a.failed", "a" * 201):
         with pytest.raises(ValueError, match="must begin with"):
@@ -115,9 +116,8 @@ def test_an_interrupted_run_changes_nothing(tmp_path, monkeypatch):
     write_notebook(out_dir)
     before = {item.name: item.read_text() for item in out_dir.iterdir()}
 
-    (out_dir / ".01_toy.0123abcd.running.ipynb").touch()  # of a run that was killed
-    (out_dir / ".01_toy_2.0123abcd.running.ipynb").touch()
-    kept = {**before, ".01_toy_2.0123abcd.running.ipynb": ""}
+    for name in ("01_toy", "01_toy_2"):  # of runs that were killed
+        write_notebook(out_dir / f".{name}.running", "0123abcd")
 
     def interrupted(_source, executed, **_options):
         with open(executed, "w") as file:
@@ -127,7 +127,8 @@ def test_an_interrupted_run_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("specbeam.experiments.runner.papermill.execute_notebook", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(path, out_dir)
-    assert {item.name: item.read_text() for item in out_dir.iterdir()} == kept
+    assert {item.name: item.read_text() for item in out_dir.iterdir() if item.is_file()} == before
+    assert [item.name for item in out_dir.iterdir() if item.is_dir()] == [".01_toy_2.running"]
 
 
 def command(*arguments):

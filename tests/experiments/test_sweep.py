@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from specbeam.apps.cli.main import app
 from specbeam.apps.cli.sweep import Board, duration, shown
-from specbeam.experiments.locks import held
-from specbeam.experiments.records import RunRecord, notebook_sha256
-from specbeam.experiments.runner import SOURCES, sources_sha256
+from specbeam.experiments.provenance import SOURCES, notebook_sha256, sources_sha256
+from specbeam.experiments.records import RunRecord
 from specbeam.experiments.sweep import DONE, FAILED, RUNNING, SKIPPED, WAITING, Change, plan_sweep, run_here, run_sweep
+from specbeam.files import exclusive
 
 TYPES = """
 num_beams = 4  # an int
@@ -181,8 +181,8 @@ def test_a_run_of_the_same_name_is_not_overwritten_by_another_experiment(tmp_pat
 def test_two_sweeps_at_once_in_one_folder_are_refused_and_a_dead_ones_lock_is_not(tmp_path):
     path, out_dir = toy(tmp_path), tmp_path / "runs"
     points = plan_sweep(path, ["num_beams=2"])
-    code = "import sys; from specbeam.experiments.locks import held\n"
-    code += "with held(sys.argv[1], ''): print(1, flush=True); input()"
+    code = "import sys; from specbeam.files import exclusive\n"
+    code += "with exclusive(sys.argv[1], ''): print(1, flush=True); input()"
     holder = [sys.executable, "-c", code, str(out_dir / ".sweep.lock")]
     with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout and other.stdout.readline() == b"1\n"
@@ -196,10 +196,12 @@ def test_two_sweeps_at_once_in_one_folder_are_refused_and_a_dead_ones_lock_is_no
 
 
 def test_a_lock_is_exclusive_within_a_process_too_and_free_afterwards(tmp_path):
-    with held(tmp_path / "lock", "busy"), pytest.raises(ValueError, match="busy"), held(tmp_path / "lock", "busy"):
+    lock = tmp_path / "lock"
+    with exclusive(lock, "busy"), pytest.raises(ValueError, match="busy"), exclusive(lock, "busy"):
         pass
-    with held(tmp_path / "lock", "busy"):
-        pass
+    with exclusive(lock, "busy"):
+        assert lock.exists()
+    assert not lock.exists()
 
 
 def test_a_failed_point_does_not_stop_the_others(tmp_path, monkeypatch):
@@ -296,7 +298,7 @@ def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path):
         first.wait()
     wait_until(lambda: ended(kernel), "the kernel notices that its runner is gone")
     done = {name: (out_dir / f"01_toy__point={name}.json").read_text() for name in (1, 2)}
-    assert list(out_dir.glob(".*.running.*")), "the kill came in mid-run"
+    assert list(out_dir.glob(".*.running/*")), "the kill came in mid-run"
     assert sorted(out_dir.glob("[!.]*.json")) == [out_dir / f"01_toy__point={name}.json" for name in (1, 2)]
 
     journal.gate.touch()
