@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -31,15 +30,14 @@ from specbeam.experiments.record_table import (
     where,
 )
 
-from .runs import Runs, one_line_errors
+from . import options
 
 PARAMETERS = 6  # columns of differing parameters, at most
 PIPED_WIDTH = 2000  # no terminal, no line to fit: grep and a mail want each row whole
 
 
-@one_line_errors
 def records(
-    runs_dir: Runs = Path("build/runs"),
+    runs_dir: options.Runs = Path("build/runs"),
     conditions: Annotated[
         list[str] | None,
         typer.Option("--where", metavar="COLUMN=VALUE", help="Keep these rows; also !=, <, <=, >, >=, ~ (contains)."),
@@ -54,26 +52,17 @@ def records(
     schema: Annotated[bool, typer.Option(help="Print the JSON schema of a record and nothing else.")] = False,
 ) -> None:
     """List what the runs of a folder found; filter, sort and export it."""
-    try:
-        if schema:
-            print(json.dumps(SCHEMA, indent=2, ensure_ascii=False), flush=True)
-        else:
-            _records(runs_dir, conditions or [], chosen or [], sort or "name", as_json, out)
-    except BrokenPipeError:  # `| head` has read enough; Python would complain once more when it flushes at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _records(
-    runs_dir: Path, conditions: list[str], chosen: list[str], sort: str, as_json: bool, out: Path | None
-) -> None:
+    if schema:
+        print(json.dumps(SCHEMA, indent=2, ensure_ascii=False), flush=True)
+        return
     if out is not None and out.suffix not in FORMATS:
         raise ValueError(f"out={str(out)!r} must end in {' or '.join(FORMATS)}.")
     everything = read_rows(runs_dir)
     if not everything:
         raise ValueError(f"There are no records in {runs_dir}: run a notebook first (make run-notebooks).")
-    names = [name.strip() for part in chosen for name in part.split(",") if name.strip()]
+    names = [name.strip() for part in chosen or [] for name in part.split(",") if name.strip()]
     full = [column(everything, name) for name in names]
-    rows = where(ordered(everything, sort), conditions)
+    rows = where(ordered(everything, sort or "name"), conditions or [])
     if out is not None:
         export(rows, full or columns(everything), out)
         print(f"{out}: {len(rows)} records", file=sys.stderr)

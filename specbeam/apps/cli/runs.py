@@ -1,54 +1,25 @@
-"""`specbeam run` and `specbeam reports`: execute notebooks, then look at what they left behind."""
+"""`specbeam run` and `specbeam reports`: execute notebooks, and make pages of their runs."""
 
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-Runs = Annotated[Path, typer.Option(help="Folder of executed notebooks and records.")]
-Params = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME", help="smoke, cpu, gpu, or a YAML file. Give it again to lay others over the first, in order."
-    ),
-]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Set one parameter; the value is YAML."),
-]
-Track = Annotated[str | None, typer.Option(help="Send each finished run to a tracker: wandb. Exit code 3 if it fails.")]
-Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help="What one run may take before it fails.")]
+from . import options
 
 
-def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Bad input ends as one line on stderr and exit code 2, a full disk or a missing right included."""
-
-    @wraps(command)
-    def guarded(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except (ValueError, OSError) as error:
-            print("specbeam: " + " ".join(str(error).split()), file=sys.stderr)
-            raise typer.Exit(2) from None
-
-    return guarded
-
-
-@one_line_errors
 def run(
     notebooks: Annotated[list[str], typer.Argument(help="Names in notebooks/, paths, or all.", metavar="NOTEBOOK...")],
-    params: Params = None,
-    parameter: Assignments = None,
+    params: options.Params = None,
+    parameter: options.Assignments = None,
     name: Annotated[str | None, typer.Option(help="Name of the run's files; default: the notebook's.")] = None,
-    timeout: Timeout = None,
-    track: Track = None,
-    out_dir: Runs = Path("build/runs"),
+    timeout: options.Timeout = None,
+    track: options.Track = None,
+    out_dir: options.Runs = Path("build/runs"),
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Execute notebooks with papermill; exit code 1 when one of them is not accepted."""
@@ -109,9 +80,8 @@ def _check_names(paths: list[Path], name: str | None) -> None:
             )
 
 
-@one_line_errors
 def reports(
-    runs_dir: Runs = Path("build/runs"),
+    runs_dir: options.Runs = Path("build/runs"),
     out_dir: Annotated[Path, typer.Option(help="Where the pages go.")] = Path("build/reports"),
 ) -> None:
     """Write a page for every executed notebook and an index of them, and print the index's path."""

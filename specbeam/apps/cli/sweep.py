@@ -18,7 +18,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from .runs import Assignments, Params, Runs, Timeout, Track, end, one_line_errors
+from . import options
+from .runs import end
 
 if TYPE_CHECKING:
     from specbeam.experiments.sweep import Change, Point
@@ -26,24 +27,23 @@ if TYPE_CHECKING:
 COLOURS = {"waiting": "dim", "running": "bold cyan", "done": "green", "skipped": "dim green", "failed": "bold red"}
 
 
-@one_line_errors
 def sweep(
     notebook: Annotated[str, typer.Argument(help="Name in notebooks/, or a path.")],
     grid: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE,VALUE", help="A parameter and its values, as YAML; lists as [2,4],[8]."),
     ] = None,
-    params: Params = None,
-    parameter: Assignments = None,
+    params: options.Params = None,
+    parameter: options.Assignments = None,
     name: Annotated[str | None, typer.Option(help="What names of runs begin with; default: the notebook's.")] = None,
-    timeout: Timeout = None,
+    timeout: options.Timeout = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Run on Dask workers: an address like tcp://host:8786, or local.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Workers of --scheduler local, which disturb timings.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Run every point again, also what is done.")] = False,
-    track: Track = None,
-    out_dir: Runs = Path("build/runs"),
+    track: options.Track = None,
+    out_dir: options.Runs = Path("build/runs"),
     reports_dir: Annotated[
         Path | None, typer.Option(help="Where the pages go; default: reports, beside the runs.")
     ] = None,
