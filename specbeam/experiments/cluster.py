@@ -52,7 +52,12 @@ def connected(scheduler: str, workers: int | None = None, timeout: float = CONNE
     with contextlib.ExitStack() as stack:
         address: Any = scheduler
         if scheduler == "local":
-            address = stack.enter_context(_local_cluster(workers or 1))
+            count = workers or 1
+            threads = max(1, (os.cpu_count() or 1) // count)
+            options: dict[str, Any] = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
+            address = stack.enter_context(
+                distributed.LocalCluster(count, threads_per_worker=threads, resources=RESOURCE, **options)
+            )
         try:
             client = stack.enter_context(distributed.Client(address, timeout=timeout, set_as_default=False))
         except (OSError, ValueError) as error:
@@ -206,11 +211,3 @@ def _workers(client: Any) -> tuple[list[str], list[str]]:
     workers = client.scheduler_info(n_workers=-1)["workers"]
     ready = [address for address, worker in workers.items() if worker["resources"].get("specbeam", 0) >= 1]
     return ready, [address for address in workers if address not in ready]
-
-
-def _local_cluster(count: int) -> Any:
-    from distributed import LocalCluster
-
-    options: dict[str, Any] = {"dashboard_address": None, "silence_logs": logging.CRITICAL, "resources": RESOURCE}
-    threads = max(1, (os.cpu_count() or 1) // count)
-    return LocalCluster(n_workers=count, threads_per_worker=threads, processes=True, **options)

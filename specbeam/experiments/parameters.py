@@ -5,6 +5,7 @@ A name that the cell lacks, or a value of another type, is a ValueError that nam
 """
 
 import ast
+import contextlib
 import io
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,8 +32,9 @@ class Parameter:
         if self.default is None:
             return value
         kind = type(self.default)
-        if kind is float:
-            value = _as_float(value)
+        if kind is float and type(value) in (int, str):  # YAML reads 1 as int and 1e-3 as text
+            with contextlib.suppress(ValueError):
+                value = float(value)
         if type(value) is not kind:
             raise ValueError(
                 f"parameter {self.name} = {value!r} is of type {_kind(value)}, "
@@ -67,18 +69,16 @@ def read_parameters(path: str | Path) -> dict[str, Parameter]:
     parameters: dict[str, Parameter] = {}
     for statement in statements:
         text = ast.get_source_segment(source, statement)
-        if not (
-            isinstance(statement, ast.Assign)
-            and len(statement.targets) == 1
-            and isinstance(target := statement.targets[0], ast.Name)
-        ):
-            raise ValueError(f"{path}: the parameters cell may hold only lines like name = literal, not {text!r}.")
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value, lineno=first, end_lineno=last):
+                lines = range(first, (last or first) + 1)
+            case _:
+                raise ValueError(f"{path}: the parameters cell may hold only lines like name = literal, not {text!r}.")
         try:
-            default = ast.literal_eval(statement.value)
+            default = ast.literal_eval(value)
         except ValueError:
-            raise ValueError(f"{path}: parameter {target.id} must be a literal, not {text!r}.") from None
-        lines = range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
-        parameters[target.id] = Parameter(target.id, default, " ".join(comments[n] for n in lines if n in comments))
+            raise ValueError(f"{path}: parameter {name} must be a literal, not {text!r}.") from None
+        parameters[name] = Parameter(name, default, " ".join(comments[n] for n in lines if n in comments))
     return parameters
 
 
@@ -102,7 +102,7 @@ def load_params(source: str | Path, folder: str | Path = "notebooks") -> dict[st
         if section != "all" and section not in parameters:
             raise ValueError(f"{path} has a section {section!r}, and the notebooks are: {', '.join(parameters)}.")
         scope = parameters if section == "all" else {section: parameters[section]}
-        _check(values, scope, f"{path}, section {section!r}")
+        check_values(values, scope, f"{path}, section {section!r}")
     return sections
 
 
@@ -118,12 +118,12 @@ def resolve_parameters(
     """
     path = Path(path)
     parameters = read_parameters(path)
-    files = [params_file] if isinstance(params_file, (str, Path)) else params_file or []
     given: dict[str, Any] = {}
-    for sections in [load_params(file, path.parent) for file in files]:
+    for file in [params_file] if isinstance(params_file, (str, Path)) else params_file or []:
+        sections = load_params(file, path.parent)
         given |= {name: value for name, value in sections.get("all", {}).items() if name in parameters}
         given |= sections.get(path.stem, {})
-    _check(overrides or {}, {path.stem: parameters}, "overrides")
+    check_values(overrides or {}, {path.stem: parameters}, "overrides")
     given |= overrides or {}
     return {name: item.check(given[name]) if name in given else item.default for name, item in parameters.items()}
 
@@ -187,7 +187,8 @@ def find_notebooks(names: Iterable[str], folder: str | Path = "notebooks") -> li
     return list(dict.fromkeys(paths))
 
 
-def _check(values: Mapping[str, Any], scope: Mapping[str, Mapping[str, Parameter]], where: str) -> None:
+def check_values(values: Mapping[str, Any], scope: Mapping[Any, Mapping[str, Parameter]], where: str) -> None:
+    """Raises ValueError for a name that no notebook in `scope` (name -> parameters) has, or a value of another type."""
     for name, value in values.items():
         holders = [parameters[name] for parameters in scope.values() if name in parameters]
         if not holders:
@@ -198,16 +199,6 @@ def _check(values: Mapping[str, Any], scope: Mapping[str, Mapping[str, Parameter
                 parameter.check(value)
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from None
-
-
-def _as_float(value: Any) -> Any:
-    """YAML reads 1 as int and 1e-3 as text; both are meant as float where the default is one."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return float(value) if type(value) is int else value
 
 
 def _kind(value: Any) -> str:

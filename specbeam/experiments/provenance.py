@@ -1,5 +1,6 @@
 """Where a run happened: versions, threads, machine, git commit, and hashes of the notebook and of this package."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -62,10 +63,8 @@ def repository_root() -> Path:
 def _versions() -> dict[str, str]:
     versions = {}
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return versions
 
 

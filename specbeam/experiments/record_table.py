@@ -87,12 +87,12 @@ def where(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:
     """
     kept = list(rows)
     for condition in conditions:
-        found = _FILTER.fullmatch(condition.strip())
-        if not found:
+        parts = _FILTER.fullmatch(condition.strip())
+        if not parts:
             raise ValueError(
                 f"A filter has the form column=value (or !=, <, <=, >, >=, ~ for contains), and {condition!r} has not."
             )
-        name, test = column(rows, found["column"]), _test(found["sign"], found["value"].strip(), condition)
+        name, test = column(rows, parts["column"]), _test(parts["sign"], parts["value"].strip(), condition)
         kept = [row for row in kept if test(row.values.get(name))]
     return kept
 
@@ -100,9 +100,9 @@ def where(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:
 def ordered(rows: Sequence[Row], name: str) -> list[Row]:
     """The rows by a column, or from the largest value down with a "-" before its name; empty values come last."""
     full = column(rows, name.removeprefix("-"))
+    empty = [row for row in rows if row.values.get(full) is None]
     filled = [row for row in rows if row.values.get(full) is not None]
-    filled.sort(key=lambda row: _rank(row.values[full]), reverse=name.startswith("-"))
-    return filled + [row for row in rows if row.values.get(full) is None]
+    return sorted(filled, key=lambda row: _rank(row.values[full]), reverse=name.startswith("-")) + empty
 
 
 def differing_parameters(records: Iterable[RunRecord]) -> dict[str, list[str]]:
@@ -111,12 +111,12 @@ def differing_parameters(records: Iterable[RunRecord]) -> dict[str, list[str]]:
     for record in records:
         if record.parameters:
             runs.setdefault(record.notebook, []).append(record.parameters)
-    found = {}
-    for notebook, several in runs.items():
+
+    def differing(several: list[dict[str, Any]]) -> list[str]:
         names = dict.fromkeys(name for parameters in several for name in parameters)
-        texts = {name: {text(parameters.get(name)) for parameters in several} for name in names}
-        found[notebook] = [name for name in names if len(texts[name]) > 1]
-    return found
+        return [name for name in names if len({text(parameters.get(name)) for parameters in several}) > 1]
+
+    return {notebook: differing(several) for notebook, several in runs.items()}
 
 
 def headline(record: RunRecord) -> list[tuple[str, str]]:
@@ -160,25 +160,21 @@ def _test(sign: str, value: str, condition: str) -> Callable[[Any], bool]:
         wanted = yaml.safe_load(value)
     except yaml.YAMLError:
         wanted = value
-
-    def equal(found: Any) -> bool:
-        same = found == wanted and isinstance(found, bool) == isinstance(wanted, bool)
-        return same or (found is not None and str(found) == value)
-
-    if sign in ("=", "!="):
-        return equal if sign == "=" else lambda found: not equal(found)
-    if sign == "~":
-        return lambda found: found is not None and value in text(found)
-    if wanted is None or isinstance(wanted, bool | list | dict):
+    compare = _ORDERINGS.get(sign)
+    if compare and (wanted is None or isinstance(wanted, bool | list | dict)):
         raise ValueError(f"{condition!r}: {sign} compares numbers or texts, and {value!r} is neither.")
-    compare = _ORDERINGS[sign]
 
-    def ranked(found: Any) -> bool:
-        if _number(found) and _number(wanted):
-            return compare(found, wanted)
-        return isinstance(found, str) and compare(found, value)
+    def test(cell: Any) -> bool:
+        if compare and _number(cell) and _number(wanted):
+            return compare(cell, wanted)
+        if compare:
+            return isinstance(cell, str) and compare(cell, value)
+        if sign == "~":
+            return cell is not None and value in text(cell)
+        equal = cell == wanted and isinstance(cell, bool) == isinstance(wanted, bool)  # 1 is no "true"
+        return (equal or (cell is not None and str(cell) == value)) == (sign == "=")
 
-    return ranked
+    return test
 
 
 def _number(value: Any) -> bool:

@@ -24,21 +24,18 @@ def run(
 ) -> None:
     """Execute notebooks with papermill; exit code 1 when one of them is not accepted."""
     # Papermill and what it brings take a second to import, which `specbeam --help` should not cost.
-    from specbeam.experiments.parameters import find_notebooks, parse_overrides, read_parameters, resolve_parameters
+    from specbeam.experiments import parameters
     from specbeam.experiments.runner import RunFailed, run_notebook
     from specbeam.reports.tracking import Tracking
 
-    paths = find_notebooks(notebooks)
-    overrides = parse_overrides(parameter or [])
-    names = {path: read_parameters(path).keys() for path in paths}
-    for given in overrides:
-        if not any(given in known for known in names.values()):
-            known = ", ".join(sorted(set().union(*names.values())))
-            raise ValueError(f"No notebook has a parameter {given!r}; there are: {known}.")
-    chosen = {path: {given: overrides[given] for given in overrides if given in names[path]} for path in paths}
+    paths = parameters.find_notebooks(notebooks)
+    overrides = parameters.parse_overrides(parameter or [])
+    known = {path: parameters.read_parameters(path) for path in paths}
+    parameters.check_values(overrides, known, "overrides")
+    chosen = {path: {key: overrides[key] for key in overrides if key in known[path]} for path in paths}
     _check_names(paths, name)
     for path in paths:  # all of them before the first, which may run for minutes
-        resolve_parameters(path, params, chosen[path])
+        parameters.resolve_parameters(path, params, chosen[path])
 
     tracking = Tracking(track)
     console = Console(stderr=True)
@@ -61,7 +58,7 @@ def run(
 
 
 def end(failed: bool, untracked: list[str]) -> None:
-    """The exit code: 1 when a run failed, 3 when runs are done but not tracked, which is told here."""
+    """Print why runs were not tracked, and exit: with 1 when a run failed, 3 when runs are done but not tracked."""
     for problem in untracked:
         print(f"specbeam: {problem}", file=sys.stderr)
     if failed or untracked:
