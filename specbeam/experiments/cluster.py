@@ -1,10 +1,10 @@
-"""Points of a sweep on the workers of a Dask cluster, one run a worker at a time.
+"""Points of a sweep on the workers of a Dask cluster, one run per worker at a time.
 
 A task carries the notebook's text and its parameters, and brings back the executed notebook, the record and the log,
-so no file system needs to be shared: a worker needs nothing but this package, of the same sources. Which worker runs
-what is Dask's business, a lost worker's point included: the scheduler gives it to another one, up to its setting
-`distributed.scheduler.allowed-failures` (https://distributed.dask.org/en/stable/resilience.html). One run at a time is
-a worker resource (https://distributed.dask.org/en/stable/resources.html).
+so no file system needs to be shared: a worker needs this package, with the same sources, and nothing else. Dask decides
+which worker runs what. It gives the point of a lost worker to another one, as often as its setting
+`distributed.scheduler.allowed-failures` says (https://distributed.dask.org/en/stable/resilience.html). A worker resource
+limits each worker to one run at a time (https://distributed.dask.org/en/stable/resources.html).
 """
 
 import contextlib
@@ -75,14 +75,14 @@ def connected(scheduler: str, workers: int | None = None, timeout: float = CONNE
 
 
 def worker_command(client: Any) -> str:
-    """How to start a worker of the client's scheduler that takes runs; a run gets as many CPU threads as it has."""
+    """The command that starts a worker for the client's scheduler; a run gets all CPU threads of its worker."""
     return f"dask worker {client.scheduler.address} --nthreads 1 --resources specbeam=1"
 
 
 def run_on_cluster(notebook: str | Path, out_dir: str | Path, client: Any, timeout: float | None = None) -> Executor:
     """An executor that gives points to the workers of a `connected` client and writes what comes back to `out_dir`.
 
-    It raises ValueError when the scheduler is lost; what came back before is kept.
+    It raises ValueError when the scheduler is lost; results that came back before are kept.
     """
     notebook, out_dir = Path(notebook), Path(out_dir)
 
@@ -135,7 +135,7 @@ def run_task(task: dict[str, Any]) -> dict[str, Any]:
 
 
 LOST = (
-    "The Dask scheduler is gone. What was done is kept: start the same sweep again when the scheduler is back, "
+    "The Dask scheduler is gone. Finished runs are kept: start the same sweep again when the scheduler is back, "
     "and it goes on from there."
 )
 
@@ -167,7 +167,7 @@ class _Flight:
 
 
 def _collect(flight: _Flight, notebook: Path, out_dir: Path, origin: dict[str, Any]) -> Change:
-    """Write what a worker returned, or a failed record where it returned nothing."""
+    """Write the files that a worker returned, or a failed record where it returned none."""
     point, future = flight.point, flight.future
     result: dict[str, Any] = {"executed": None, "log": ""}
     with scratch_files(out_dir, point.name) as (executed, recorded, log):

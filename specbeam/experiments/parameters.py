@@ -1,4 +1,4 @@
-"""Parameters of a notebook: one tagged cell, replaced by a YAML file and by overrides.
+"""Parameters of a notebook: one tagged cell, whose values YAML files and overrides replace.
 
 The cell holds one literal a line with a `# help` comment, and the type of the literal is the type of the parameter.
 A name that the cell lacks, or a value of another type, is a ValueError that names what exists.
@@ -51,7 +51,7 @@ class Parameter:
 
 
 def read_parameters(path: str | Path) -> dict[str, Parameter]:
-    """Name → parameter of a notebook, in the order of its parameters cell.
+    """Name -> parameter of a notebook, in the order of its parameters cell.
 
     Raises ValueError when the notebook cannot be read, has no or several such cells, or a line is no literal.
     """
@@ -113,19 +113,19 @@ def resolve_parameters(
 ) -> dict[str, Any]:
     """All parameters of a notebook: its defaults, then each file's `all` and its own section, then the overrides.
 
-    Of several files a later one counts more, its `all` too. Raises ValueError for an unknown name or a wrong type,
+    Of several files a later one takes precedence, its `all` too. Raises ValueError for an unknown name or a wrong type,
     wherever it comes from.
     """
     path = Path(path)
     parameters = read_parameters(path)
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for file in [params_file] if isinstance(params_file, (str, Path)) else params_file or []:
         sections = load_params(file, path.parent)
-        given |= {name: value for name, value in sections.get("all", {}).items() if name in parameters}
-        given |= sections.get(path.stem, {})
+        values |= {name: value for name, value in sections.get("all", {}).items() if name in parameters}
+        values |= sections.get(path.stem, {})
     check_values(overrides or {}, {path.stem: parameters}, "overrides")
-    given |= overrides or {}
-    return {name: item.check(given[name]) if name in given else item.default for name, item in parameters.items()}
+    values |= overrides or {}
+    return {name: item.check(values[name]) if name in values else item.default for name, item in parameters.items()}
 
 
 def changed_parameters(path: str | Path, resolved: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,17 +173,17 @@ def find_notebooks(names: Iterable[str], folder: str | Path = "notebooks") -> li
 
     Raises ValueError, with the names that exist, for one that does not.
     """
-    found = {path.stem: path for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))}
+    numbered = {path.stem: path for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))}
     paths: list[Path] = []
     for name in names:
-        if name == "all" and found:
-            paths += found.values()
-        elif name in found:
-            paths.append(found[name])
+        if name == "all" and numbered:
+            paths += numbered.values()
+        elif name in numbered:
+            paths.append(numbered[name])
         elif Path(name).is_file():
             paths.append(Path(name))
         else:
-            raise ValueError(f"There is no notebook {name!r}; in {folder} there are: {', '.join(found) or 'none'}.")
+            raise ValueError(f"There is no notebook {name!r}; in {folder} there are: {', '.join(numbered) or 'none'}.")
     return list(dict.fromkeys(paths))
 
 

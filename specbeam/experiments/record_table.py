@@ -1,7 +1,7 @@
-"""A folder of records as a table: which columns there are, filters, order, CSV and Parquet.
+"""A folder of records as a table: its columns, filters, order, and files in CSV and Parquet.
 
 A column is a path into the record: `status`, `parameters.num_beams`, `metrics.speed.beam`, `versions.torch`. The first
-part may be left out where the rest says enough: `num_beams` is looked for among the parameters, then the metrics.
+part may be left out: `num_beams` is looked up among the parameters, then the metrics.
 """
 
 import csv
@@ -60,7 +60,7 @@ def read_rows(runs_dir: str | Path) -> list[Row]:
 
 
 def column(rows: Sequence[Row], name: str) -> str:
-    """The full name of a column. Raises ValueError, with the names that are nearest, when no record has it."""
+    """The full name of a column. Raises ValueError, with the nearest names, when no record has it."""
     known = columns(rows)
     for candidate in (name, *(f"{group}.{name}" for group in GROUPS)):
         if candidate in known:
@@ -74,9 +74,9 @@ def column(rows: Sequence[Row], name: str) -> str:
 
 def columns(rows: Iterable[Row]) -> list[str]:
     """Full names of all columns, in the order of the record's fields."""
-    found = dict.fromkeys(name for row in rows for name in row.values)
+    names = dict.fromkeys(name for row in rows for name in row.values)
     fields = ["name", *asdict(RunRecord(""))]
-    return sorted(found, key=lambda name: fields.index(name.partition(".")[0]))
+    return sorted(names, key=lambda name: fields.index(name.partition(".")[0]))
 
 
 def where(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:

@@ -1,6 +1,6 @@
 """A grid of parameter values as runs of one notebook, each done once.
 
-The records on disk alone say what is done: a sweep keeps no state of its own, so one that was killed goes on where it
+The records on disk alone say what is done: a sweep keeps no state of its own, so a killed one goes on where it
 stopped. A point is done when its record says "ok" and was made with the same resolved parameters, the same notebook and
 the same sources of this package. Notebook and sources are compared by hash, which is stricter than a commit with local
 changes and does not mind a commit that touches neither. Anything else is run again.

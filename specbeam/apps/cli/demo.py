@@ -10,7 +10,7 @@ from . import options
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.")]
 Share = Annotated[bool, typer.Option("--share", help="Give the page a public address by way of Gradio's servers.")]
-MostPrompt = Annotated[int, typer.Option(metavar="TOKENS", help="Longest prompt that is taken.")]
+MostPrompt = Annotated[int, typer.Option(metavar="TOKENS", help="Longest prompt that is accepted.")]
 MostNew = Annotated[int, typer.Option(metavar="TOKENS", help="Most new tokens that a visitor may ask for.")]
 
 

@@ -31,7 +31,7 @@ def distill(
     device: options.Device = "auto",
     revision: options.Revision = None,
 ) -> None:
-    """Train a draft for a target on texts that the target writes. Interrupted, the same command goes on."""
+    """Train a draft for a target on texts that the target writes. After an interruption the same command goes on."""
     # the models take seconds to import, which `specbeam --help` should not cost
     from specbeam.evaluation import data
     from specbeam.models.embedded import NAME

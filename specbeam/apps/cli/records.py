@@ -115,13 +115,13 @@ def _overview(rows: Sequence[Row], in_lines: bool) -> list[dict[str, str]]:
         record = row.record
         names = differing.get(record.notebook, [])[:PARAMETERS]
         parameters = {name: _shown(record.parameters.get(name)) for name in names}
-        found = dict(headline(record))
+        numbers = dict(headline(record))
         line = {"run": row.name, "status": record.status + (f": {record.error}" if record.error else "")}
         if one:
-            line |= parameters | {name: found.get(name, "") for name in metrics}
+            line |= parameters | {name: numbers.get(name, "") for name in metrics}
         else:
             line["differing parameters"] = between.join(f"{name}={value}" for name, value in parameters.items())
-            line["key numbers"] = between.join(f"{name} {value}" for name, value in found.items())
+            line["key numbers"] = between.join(f"{name} {value}" for name, value in numbers.items())
         line["commit"] = (record.commit or "")[:8] + ("+" if record.dirty else "")
         line["device"] = " ".join(filter(None, [record.device, record.dtype]))
         line["seconds"] = "" if record.seconds is None else f"{record.seconds:.1f}"

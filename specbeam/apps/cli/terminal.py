@@ -31,20 +31,20 @@ def coloured(trace: Trace, texts: Mapping[int, str], result: int = 0, skipped: f
     history = History(trace, texts)
     moment = history.at()
     path = [node for node in history.results[result] if history.nodes[node].token not in skipped]
-    found = Text()
+    line = Text()
     for node, words in zip(path, completed([history.text(n) for n in path]), strict=True):
         # a terminal would obey an escape sequence that a model wrote
         safe = "".join(c if c.isprintable() or c in "\n\t" else "" if lone(c) else "�" for c in words)
-        found.append(safe, STYLES.get(moment.states[node], ""))
-    return found
+        line.append(safe, STYLES.get(moment.states[node], ""))
+    return line
 
 
 def legend() -> Text:
     """The styles and their meaning, on one line."""
-    found = Text()
+    line = Text()
     for state, style in STYLES.items():
-        found.append(("" if not found else "  ") + STATES[state].label, style or "default")
-    return found
+        line.append(("" if not line else "  ") + STATES[state].label, style or "default")
+    return line
 
 
 def show(pair: Pair, inputs: Mapping[str, Tensor], method: str, options: Mapping[str, Any], console: Console) -> None:
