@@ -3,8 +3,8 @@
 A task carries the notebook's text and its parameters, and brings back the executed notebook, the record and the log,
 so no file system needs to be shared: a worker needs this package, with the same sources, and nothing else. Dask decides
 which worker runs what. It gives the point of a lost worker to another one, as often as its setting
-`distributed.scheduler.allowed-failures` says (https://distributed.dask.org/en/stable/resilience.html). A worker resource
-limits each worker to one run at a time (https://distributed.dask.org/en/stable/resources.html).
+`distributed.scheduler.allowed-failures` says (https://distributed.dask.org/en/stable/resilience.html). A worker
+resource limits each worker to one run at a time (https://distributed.dask.org/en/stable/resources.html).
 """
 
 import contextlib
