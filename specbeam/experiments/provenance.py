@@ -46,9 +46,9 @@ def notebook_sha256(path: str | Path) -> str:
 
 
 def sources_sha256() -> str:
-    """Hash of this package's Python files and weights, which says more than a commit with local changes."""
+    """Hash of this package's Python files, schema and weights, which says more than a commit with local changes."""
     folder, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
-    for path in sorted([*folder.rglob("*.py"), *folder.glob("drafts/weights/*/*")]):
+    for path in sorted({*folder.rglob("*.py"), *folder.rglob("*.json"), *folder.glob("drafts/weights/*/*")}):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
