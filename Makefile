@@ -55,7 +55,7 @@ demo: model  ## Open the web page on this machine (ARGS="--port 7861 --target â€
 	$(BIN)/specbeam demo $(ARGS)
 
 bench: $(READY)  ## Time the decoders against transformers
-	$(BIN)/python -m specbeam.evaluation.bench.measure $(ARGS)
+	$(BIN)/specbeam bench $(ARGS)
 
 test: $(READY)  ## Run the tests, without those marked slow (PYTEST_ARGS="-k name")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -1,11 +1,14 @@
-"""Files that are whole or not there, and where the cache is. Every room but the core may use it."""
+"""Files that are whole or not there, locks between processes, and the cache folder. Every room but the core uses it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 import platformdirs
 
 
@@ -23,6 +26,27 @@ def write_atomic(path: str | Path, content: str | bytes) -> Path:
     finally:
         aside.unlink(missing_ok=True)
     return path
+
+
+@contextlib.contextmanager
+def exclusive(lock_file: str | Path, refusal: str) -> Iterator[None]:
+    """Hold a lock file, made if it is missing, and remove it at the end. A process that dies loses its lock.
+
+    Raises ValueError(`refusal`) at once when another process, or another caller in this one, holds it.
+    """
+    lock_file = Path(lock_file)
+    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(lock_file, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise ValueError(refusal) from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            lock_file.unlink()
+        lock.release()
 
 
 def cache_folder() -> Path:

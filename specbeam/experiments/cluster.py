@@ -1,10 +1,10 @@
-"""Points of a sweep on the workers of a Dask cluster, one run a worker at a time.
+"""Points of a sweep on the workers of a Dask cluster, one run per worker at a time.
 
 A task carries the notebook's text and its parameters, and brings back the executed notebook, the record and the log,
-so no file system needs to be shared: a worker needs nothing but this package, of the same sources. Which worker runs
-what is Dask's business, a lost worker's point included: the scheduler gives it to another one, up to its setting
-`distributed.scheduler.allowed-failures` (https://distributed.dask.org/en/stable/resilience.html). One run at a time is
-a worker resource (https://distributed.dask.org/en/stable/resources.html).
+so no file system needs to be shared: a worker needs this package, with the same sources, and nothing else. Dask decides
+which worker runs what. It gives the point of a lost worker to another one, as often as its setting
+`distributed.scheduler.allowed-failures` says (https://distributed.dask.org/en/stable/resilience.html). A worker
+resource limits each worker to one run at a time (https://distributed.dask.org/en/stable/resources.html).
 """
 
 import contextlib
@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .records import RunRecord, environment, notebook_sha256
-from .runner import SOURCES, RunFailed, publish, run_notebook, scratch_files, sources_sha256
+from .provenance import SOURCES, environment, notebook_sha256, sources_sha256
+from .records import RunRecord
+from .runner import RunFailed, publish, run_notebook, scratch_files
 from .sweep import DONE, FAILED, RUNNING, WAITING, Change, Executor, Point
 
 RESOURCE = {"specbeam": 1}
@@ -33,8 +34,8 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 def connected(scheduler: str, workers: int | None = None, timeout: float = CONNECT_S) -> Iterator[Any]:
     """A Dask client of the scheduler at an address, or, for "local", of `workers` new processes on this machine.
 
-    Raises ValueError when distributed is not installed, when the address is none, when no scheduler answers there
-    within `timeout` seconds, or when it has workers and none of them has the resource that a run needs.
+    Raises ValueError when distributed is not installed, for something that is not an address, when no scheduler answers
+    there within `timeout` seconds, or when it has workers and none of them has the resource that a run needs.
     """
     try:
         import distributed
@@ -46,12 +47,17 @@ def connected(scheduler: str, workers: int | None = None, timeout: float = CONNE
         raise ValueError(f"--workers {workers} must be 1 or more.")
     if scheduler != "local" and "://" not in scheduler:
         raise ValueError(f"--scheduler {scheduler!r} is no address: give one like tcp://host:8786, or local.")
-    for logger in ("distributed", "distributed.client"):  # what goes wrong is told in our own words
+    for logger in ("distributed", "distributed.client"):  # our own messages say what went wrong
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
         address: Any = scheduler
         if scheduler == "local":
-            address = stack.enter_context(_local_cluster(workers or 1))
+            count = workers or 1
+            threads = max(1, (os.cpu_count() or 1) // count)
+            options: dict[str, Any] = {"dashboard_address": None, "silence_logs": logging.CRITICAL}
+            address = stack.enter_context(
+                distributed.LocalCluster(count, threads_per_worker=threads, resources=RESOURCE, **options)
+            )
         try:
             client = stack.enter_context(distributed.Client(address, timeout=timeout, set_as_default=False))
         except (OSError, ValueError) as error:
@@ -59,47 +65,42 @@ def connected(scheduler: str, workers: int | None = None, timeout: float = CONNE
                 f"No Dask scheduler answers at {scheduler} within {timeout:g} s: start one with `dask scheduler`, "
                 f"or correct the address. ({error})"
             ) from None
-        able, unable = _workers(client)
-        if unable and not able:
+        ready, lacking = _workers(client)
+        if lacking and not ready:
             raise ValueError(
-                f"None of the {len(unable)} workers of {scheduler} has the resource specbeam=1: start them with "
+                f"None of the {len(lacking)} workers of {scheduler} has the resource specbeam=1: start them with "
                 f"`{worker_command(client)}`."
             )
         yield client
 
 
 def worker_command(client: Any) -> str:
-    """How to start a worker of the client's scheduler that takes runs; a run gets as many CPU threads as it has."""
+    """The command that starts a worker for the client's scheduler; a run gets all CPU threads of its worker."""
     return f"dask worker {client.scheduler.address} --nthreads 1 --resources specbeam=1"
 
 
 def run_on_cluster(notebook: str | Path, out_dir: str | Path, client: Any, timeout: float | None = None) -> Executor:
     """An executor that gives points to the workers of a `connected` client and writes what comes back to `out_dir`.
 
-    It raises ValueError when the scheduler is lost; what came back before is kept.
+    It raises ValueError when the scheduler is lost; results that came back before are kept.
     """
     notebook, out_dir = Path(notebook), Path(out_dir)
 
     def run(points: Sequence[Point]) -> Iterator[Change]:
-        shared = {
-            "notebook": notebook.name,
-            "text": notebook.read_text(encoding="utf-8"),
-            "timeout": timeout,
-        }
+        shared = {"notebook": notebook.name, "text": notebook.read_text(encoding="utf-8"), "timeout": timeout}
         here = environment(notebook.stem)
-        origin = {name: here[name] for name in ("commit", "dirty", "notebook_sha256")}
-        origin["notebook_sha256"] = notebook_sha256(notebook)
+        origin = {"commit": here["commit"], "dirty": here["dirty"], "notebook_sha256": notebook_sha256(notebook)}
         queue, flights = deque(points), list[_Flight]()
         while queue or flights:
-            able, _ = _asked(client, _workers)
+            ready, _ = _ask(client, _workers)
             # No more than there are workers: points that wait at a worker would count as lost with it.
-            while queue and len(flights) < max(1, len(able)):
+            while queue and len(flights) < max(1, len(ready)):
                 flights.append(_Flight.begin(client, queue.popleft(), shared))
-                if not able:
+                if not ready:
                     yield Change(flights[-1].point, WAITING, f"for a worker: {worker_command(client)}")
-            processing = _asked(client, type(client).processing)
+            processing = _ask(client, type(client).processing)
             for flight in flights:
-                yield from flight.moves(processing, able)
+                yield from flight.changes(processing, ready)
             if client.status == "closed" or any(flight.future.status in ("cancelled", "lost") for flight in flights):
                 raise ValueError(LOST)
             for flight in [flight for flight in flights if flight.future.done()]:
@@ -111,7 +112,7 @@ def run_on_cluster(notebook: str | Path, out_dir: str | Path, client: Any, timeo
 
 
 def run_task(task: dict[str, Any]) -> dict[str, Any]:
-    """What a worker does: run the notebook in a folder of its own and return the files' contents."""
+    """Runs on a worker: execute the notebook in a folder of its own and return the files' contents."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -134,14 +135,14 @@ def run_task(task: dict[str, Any]) -> dict[str, Any]:
 
 
 LOST = (
-    "The Dask scheduler is gone. What was done is kept: start the same sweep again when the scheduler is back, "
+    "The Dask scheduler is gone. Finished runs are kept: start the same sweep again when the scheduler is back, "
     "and it goes on from there."
 )
 
 
 @dataclass
 class _Flight:
-    """A point on its way."""
+    """A point that the scheduler has taken and not yet given back."""
 
     point: Point
     future: Any
@@ -154,20 +155,19 @@ class _Flight:
         key = f"specbeam-{point.name}-{secrets.token_hex(4)}"
         return cls(point, client.submit(run_task, task, key=key, resources=RESOURCE, pure=False))
 
-    def moves(self, processing: dict[str, Sequence[str]], able: Sequence[str]) -> Iterator[Change]:
-        """A change when the point came to a worker."""
+    def changes(self, processing: dict[str, Sequence[str]], ready: Sequence[str]) -> Iterator[Change]:
+        """A change when the point has come to another worker."""
         worker = next((worker for worker, keys in processing.items() if self.future.key in keys), None)
         if worker in (None, self.worker):
             return
-        lost = self.worker is not None and self.worker not in able
-        if lost:
+        if self.worker is not None and self.worker not in ready:
             self.notes.append(f"worker {self.worker} was lost; the point was begun again")
         self.worker = worker
         yield Change(self.point, RUNNING, f"{'again, ' if self.notes else ''}at {worker}")
 
 
 def _collect(flight: _Flight, notebook: Path, out_dir: Path, origin: dict[str, Any]) -> Change:
-    """Write what a worker returned, or a failed record where it returned nothing."""
+    """Write the files that a worker returned, or a failed record where it returned none."""
     point, future = flight.point, flight.future
     result: dict[str, Any] = {"executed": None, "log": ""}
     with scratch_files(out_dir, point.name) as (executed, recorded, log):
@@ -199,7 +199,7 @@ def _explained(error: BaseException, flight: _Flight) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _asked(client: Any, question: Any) -> Any:
+def _ask(client: Any, question: Any) -> Any:
     try:
         return question(client)
     except OSError:
@@ -209,13 +209,5 @@ def _asked(client: Any, question: Any) -> Any:
 def _workers(client: Any) -> tuple[list[str], list[str]]:
     """Addresses of the workers that take runs, and of those that lack the resource for it."""
     workers = client.scheduler_info(n_workers=-1)["workers"]
-    able = [address for address, worker in workers.items() if worker["resources"].get("specbeam", 0) >= 1]
-    return able, [address for address in workers if address not in able]
-
-
-def _local_cluster(count: int) -> Any:
-    from distributed import LocalCluster
-
-    options: dict[str, Any] = {"dashboard_address": None, "silence_logs": logging.CRITICAL, "resources": RESOURCE}
-    threads = max(1, (os.cpu_count() or 1) // count)
-    return LocalCluster(n_workers=count, threads_per_worker=threads, processes=True, **options)
+    ready = [address for address, worker in workers.items() if worker["resources"].get("specbeam", 0) >= 1]
+    return ready, [address for address in workers if address not in ready]

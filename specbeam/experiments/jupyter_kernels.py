@@ -11,12 +11,14 @@ from typing import Any, BinaryIO
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
+ARGV = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
+
 
 class Kernel:
-    """What papermill needs to start a kernel, and what it does not tell afterwards.
+    """What papermill needs to start a kernel, and what it does not report afterwards.
 
-    `manager` is the class to start it with. `exit_status` is that of a kernel that ended unasked, negative for a
-    signal, and `cell` is the source of the cell that came last.
+    `manager` is the class to start it with. `exit_status` is that of a kernel that ended by itself, negative for a
+    signal, and `cell` is the source of the last cell that began.
     """
 
     def __init__(self, variables: Mapping[str, str], output: BinaryIO, deadline: float | None = None):
@@ -24,23 +26,24 @@ class Kernel:
         self.deadline = deadline
         self.exit_status: int | None = None
         self.cell = ""
-        self.manager = self._manager(_kernel_spec(variables), output)
+        self.manager = self._manager({**os.environ, **_search_path(), **variables}, output)
 
     def seconds_left(self, cell: Any) -> float | None:
         """Seconds until the deadline, for nbclient's `timeout_func`, which asks as each cell begins."""
         self.cell = cell.source
         return None if self.deadline is None else max(0.01, self.deadline - time.perf_counter())
 
-    def _manager(self, spec: KernelSpec, output: BinaryIO) -> type[AsyncKernelManager]:
+    def _manager(self, variables: Mapping[str, str], output: BinaryIO) -> type[AsyncKernelManager]:
         kernel = self
 
         class InterpreterKernel(AsyncKernelManager):
             @property
-            def kernel_spec(self) -> KernelSpec:
-                return spec
+            def kernel_spec(self) -> KernelSpec:  # this interpreter, whatever kernel is installed as python3
+                return KernelSpec(argv=ARGV, display_name="Python 3", language="python")
 
             async def start_kernel(self, **options: Any) -> None:
-                await self._async_start_kernel(stdout=output, stderr=subprocess.STDOUT, **options)
+                options |= {"env": dict(variables), "stdout": output, "stderr": subprocess.STDOUT}
+                await self._async_start_kernel(**options)
 
             async def is_alive(self) -> bool:
                 status = await self.provisioner.poll() if self.provisioner is not None else None
@@ -51,15 +54,7 @@ class Kernel:
         return InterpreterKernel
 
 
-def _kernel_spec(variables: Mapping[str, str]) -> KernelSpec:
-    """This interpreter, whatever kernels are installed under the name python3, with this package on its path."""
+def _search_path() -> dict[str, str]:
+    """The environment variable with which the kernel imports this copy of the package."""
     package = str(Path(__file__).resolve().parents[2])
-    search = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    variables = {"PYTHONPATH": os.pathsep.join(search), **variables}
-    return KernelSpec(
-        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"],
-        display_name="Python 3",
-        language="python",
-        # Kernel specifications substitute ${NAME} in these values, and $$ stands for a dollar sign.
-        env={name: value.replace("$", "$$") for name, value in variables.items()},
-    )
+    return {"PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])}

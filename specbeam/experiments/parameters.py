@@ -1,10 +1,11 @@
-"""Parameters of a notebook: one tagged cell, replaced by a YAML file and by overrides.
+"""Parameters of a notebook: one tagged cell, whose values YAML files and overrides replace.
 
 The cell holds one literal a line with a `# help` comment, and the type of the literal is the type of the parameter.
 A name that the cell lacks, or a value of another type, is a ValueError that names what exists.
 """
 
 import ast
+import contextlib
 import io
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,8 +32,9 @@ class Parameter:
         if self.default is None:
             return value
         kind = type(self.default)
-        if kind is float:
-            value = _as_float(value)
+        if kind is float and type(value) in (int, str):  # YAML reads 1 as int and 1e-3 as text
+            with contextlib.suppress(ValueError):
+                value = float(value)
         if type(value) is not kind:
             raise ValueError(
                 f"parameter {self.name} = {value!r} is of type {_kind(value)}, "
@@ -49,7 +51,7 @@ class Parameter:
 
 
 def read_parameters(path: str | Path) -> dict[str, Parameter]:
-    """Name → parameter of a notebook, in the order of its parameters cell.
+    """Name -> parameter of a notebook, in the order of its parameters cell.
 
     Raises ValueError when the notebook cannot be read, has no or several such cells, or a line is no literal.
     """
@@ -67,18 +69,16 @@ def read_parameters(path: str | Path) -> dict[str, Parameter]:
     parameters: dict[str, Parameter] = {}
     for statement in statements:
         text = ast.get_source_segment(source, statement)
-        if not (
-            isinstance(statement, ast.Assign)
-            and len(statement.targets) == 1
-            and isinstance(target := statement.targets[0], ast.Name)
-        ):
-            raise ValueError(f"{path}: the parameters cell may hold only lines like name = literal, not {text!r}.")
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value, lineno=first, end_lineno=last):
+                lines = range(first, (last or first) + 1)
+            case _:
+                raise ValueError(f"{path}: the parameters cell may hold only lines like name = literal, not {text!r}.")
         try:
-            default = ast.literal_eval(statement.value)
+            default = ast.literal_eval(value)
         except ValueError:
-            raise ValueError(f"{path}: parameter {target.id} must be a literal, not {text!r}.") from None
-        lines = range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
-        parameters[target.id] = Parameter(target.id, default, " ".join(comments[n] for n in lines if n in comments))
+            raise ValueError(f"{path}: parameter {name} must be a literal, not {text!r}.") from None
+        parameters[name] = Parameter(name, default, " ".join(comments[n] for n in lines if n in comments))
     return parameters
 
 
@@ -102,7 +102,7 @@ def load_params(source: str | Path, folder: str | Path = "notebooks") -> dict[st
         if section != "all" and section not in parameters:
             raise ValueError(f"{path} has a section {section!r}, and the notebooks are: {', '.join(parameters)}.")
         scope = parameters if section == "all" else {section: parameters[section]}
-        _check(values, scope, f"{path}, section {section!r}")
+        check_values(values, scope, f"{path}, section {section!r}")
     return sections
 
 
@@ -113,19 +113,19 @@ def resolve_parameters(
 ) -> dict[str, Any]:
     """All parameters of a notebook: its defaults, then each file's `all` and its own section, then the overrides.
 
-    Of several files a later one counts more, its `all` too. Raises ValueError for an unknown name or a wrong type,
+    Of several files a later one takes precedence, its `all` too. Raises ValueError for an unknown name or a wrong type,
     wherever it comes from.
     """
     path = Path(path)
     parameters = read_parameters(path)
-    files = [params_file] if isinstance(params_file, (str, Path)) else params_file or []
-    given: dict[str, Any] = {}
-    for sections in [load_params(file, path.parent) for file in files]:
-        given |= {name: value for name, value in sections.get("all", {}).items() if name in parameters}
-        given |= sections.get(path.stem, {})
-    _check(overrides or {}, {path.stem: parameters}, "overrides")
-    given |= overrides or {}
-    return {name: item.check(given[name]) if name in given else item.default for name, item in parameters.items()}
+    values: dict[str, Any] = {}
+    for file in [params_file] if isinstance(params_file, (str, Path)) else params_file or []:
+        sections = load_params(file, path.parent)
+        values |= {name: value for name, value in sections.get("all", {}).items() if name in parameters}
+        values |= sections.get(path.stem, {})
+    check_values(overrides or {}, {path.stem: parameters}, "overrides")
+    values |= overrides or {}
+    return {name: item.check(values[name]) if name in values else item.default for name, item in parameters.items()}
 
 
 def changed_parameters(path: str | Path, resolved: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,11 +137,17 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
     """`name=value` texts, the value read as YAML. Raises ValueError where the form or the YAML is wrong."""
     overrides = {}
     for text in assignments:
-        name, sign, value = text.partition("=")
-        if not sign or not name.strip().isidentifier():
-            raise ValueError(f"An override has the form name=value, and {text!r} has not.")
-        overrides[name.strip()] = parse_yaml(value, f"override {text!r}")
+        name, value = split_assignment(text, "An override")
+        overrides[name] = parse_yaml(value, f"override {text!r}")
     return overrides
+
+
+def split_assignment(text: str, what: str) -> tuple[str, str]:
+    """Name and value of `name=value`. Raises ValueError, saying `what` has that form, for another text."""
+    name, sign, value = text.partition("=")
+    if not sign or not name.strip().isidentifier():
+        raise ValueError(f"{what} has the form name=value, and {text!r} has not.")
+    return name.strip(), value
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -167,21 +173,22 @@ def find_notebooks(names: Iterable[str], folder: str | Path = "notebooks") -> li
 
     Raises ValueError, with the names that exist, for one that does not.
     """
-    found = {path.stem: path for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))}
+    numbered = {path.stem: path for path in sorted(Path(folder).glob("[0-9][0-9]_*.ipynb"))}
     paths: list[Path] = []
     for name in names:
-        if name == "all" and found:
-            paths += found.values()
-        elif name in found:
-            paths.append(found[name])
+        if name == "all" and numbered:
+            paths += numbered.values()
+        elif name in numbered:
+            paths.append(numbered[name])
         elif Path(name).is_file():
             paths.append(Path(name))
         else:
-            raise ValueError(f"There is no notebook {name!r}; in {folder} there are: {', '.join(found) or 'none'}.")
+            raise ValueError(f"There is no notebook {name!r}; in {folder} there are: {', '.join(numbered) or 'none'}.")
     return list(dict.fromkeys(paths))
 
 
-def _check(values: Mapping[str, Any], scope: Mapping[str, Mapping[str, Parameter]], where: str) -> None:
+def check_values(values: Mapping[str, Any], scope: Mapping[Any, Mapping[str, Parameter]], where: str) -> None:
+    """Raises ValueError for a name that no notebook in `scope` (name -> parameters) has, or a value of another type."""
     for name, value in values.items():
         holders = [parameters[name] for parameters in scope.values() if name in parameters]
         if not holders:
@@ -192,16 +199,6 @@ def _check(values: Mapping[str, Any], scope: Mapping[str, Mapping[str, Parameter
                 parameter.check(value)
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from None
-
-
-def _as_float(value: Any) -> Any:
-    """YAML reads 1 as int and 1e-3 as text; both are meant as float where the default is one."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return float(value) if type(value) is int else value
 
 
 def _kind(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a record says of the models that decoded: their names, sizes and number formats, and whether they know chat.
+"""What a record says of the models and of a decode: names, sizes, number formats, texts and counts.
 
 A name is one that means something on another machine: a model out of a cache has its own name there, not its folder's.
 """
@@ -10,16 +10,19 @@ from specbeam.models.embedded import NAME
 
 _EMBEDDED = re.compile(rf"(?:.*[/\\])?{re.escape(NAME)}-[0-9a-f]{{12}}[/\\]?")
 _HUB_CACHE = re.compile(r".*[/\\]models--(?P<id>[^/\\]+)(?:[/\\].*)?")  # as huggingface_hub lays its cache out
+_COUNTS = (
+    *("steps", "target_passes", "target_tokens", "draft_passes", "accepted", "steps_per_pass"),
+    *("relaxed_steps", "tokens_per_second", "prefill_s", "decode_s", "draft_s", "target_s", "peak_kv_tokens"),
+)
 
 
 def describe(pair: Any) -> dict[str, Any]:
     """The fields `models`, `device` and `dtype` of a record; none where there is no target."""
-    target = getattr(pair, "target", None)
+    target, draft = getattr(pair, "target", None), getattr(pair, "draft", None)
     if target is None:
         return {}
     revisions = getattr(pair, "revisions", None) or {}
-    draft = getattr(pair, "draft", None)
-    models: dict[str, Any] = {
+    models = {
         "pair": model_name(str(getattr(pair, "name", ""))),
         "target": _model(target, revisions.get("target")),
     }
@@ -36,6 +39,18 @@ def describe(pair: Any) -> dict[str, Any]:
     }
 
 
+def describe_decode(method: str, decoded: Any) -> dict[str, Any]:
+    """A `Decoded` as one object of plain values: texts, tokens, scores and counts, without its trace."""
+    return {
+        "method": method,
+        "exact": decoded.exact,
+        "text": list(decoded.text),
+        "sequences": [list(map(int, tokens)) for tokens in decoded.sequences],
+        "scores": None if decoded.scores is None else [float(score) for score in decoded.scores],
+        "stats": {name: getattr(decoded.stats, name) for name in _COUNTS},
+    }
+
+
 def model_name(name: str) -> str:
     """A hub id or a folder, or two of them with " + " between; a folder inside a cache becomes its model's name."""
     return " + ".join(map(_short_name, name.split(" + ")))
@@ -44,8 +59,8 @@ def model_name(name: str) -> str:
 def _short_name(name: str) -> str:
     if _EMBEDDED.fullmatch(name):
         return NAME
-    if found := _HUB_CACHE.fullmatch(name):
-        return found["id"].replace("--", "/", 1)
+    if match := _HUB_CACHE.fullmatch(name):
+        return match["id"].replace("--", "/", 1)
     return name
 
 

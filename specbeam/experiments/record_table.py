@@ -1,7 +1,7 @@
-"""A folder of records as a table: which columns there are, filters, order, CSV and Parquet.
+"""A folder of records as a table: its columns, filters, order, and files in CSV and Parquet.
 
 A column is a path into the record: `status`, `parameters.num_beams`, `metrics.speed.beam`, `versions.torch`. The first
-part may be left out where the rest says enough: `num_beams` is looked for among the parameters, then the metrics.
+part may be left out: `num_beams` is looked up among the parameters, then the metrics.
 """
 
 import csv
@@ -60,7 +60,7 @@ def read_rows(runs_dir: str | Path) -> list[Row]:
 
 
 def column(rows: Sequence[Row], name: str) -> str:
-    """The full name of a column. Raises ValueError, with the names that are nearest, when no record has it."""
+    """The full name of a column. Raises ValueError, with the nearest names, when no record has it."""
     known = columns(rows)
     for candidate in (name, *(f"{group}.{name}" for group in GROUPS)):
         if candidate in known:
@@ -74,9 +74,9 @@ def column(rows: Sequence[Row], name: str) -> str:
 
 def columns(rows: Iterable[Row]) -> list[str]:
     """Full names of all columns, in the order of the record's fields."""
-    found = dict.fromkeys(name for row in rows for name in row.values)
+    names = dict.fromkeys(name for row in rows for name in row.values)
     fields = ["name", *asdict(RunRecord(""))]
-    return sorted(found, key=lambda name: fields.index(name.partition(".")[0]))
+    return sorted(names, key=lambda name: fields.index(name.partition(".")[0]))
 
 
 def where(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:
@@ -87,12 +87,12 @@ def where(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:
     """
     kept = list(rows)
     for condition in conditions:
-        found = _FILTER.fullmatch(condition.strip())
-        if not found:
+        parts = _FILTER.fullmatch(condition.strip())
+        if not parts:
             raise ValueError(
                 f"A filter has the form column=value (or !=, <, <=, >, >=, ~ for contains), and {condition!r} has not."
             )
-        name, test = column(rows, found["column"]), _test(found["sign"], found["value"].strip(), condition)
+        name, test = column(rows, parts["column"]), _test(parts["sign"], parts["value"].strip(), condition)
         kept = [row for row in kept if test(row.values.get(name))]
     return kept
 
@@ -100,9 +100,9 @@ def where(rows: Sequence[Row], conditions: Iterable[str]) -> list[Row]:
 def ordered(rows: Sequence[Row], name: str) -> list[Row]:
     """The rows by a column, or from the largest value down with a "-" before its name; empty values come last."""
     full = column(rows, name.removeprefix("-"))
+    empty = [row for row in rows if row.values.get(full) is None]
     filled = [row for row in rows if row.values.get(full) is not None]
-    filled.sort(key=lambda row: _rank(row.values[full]), reverse=name.startswith("-"))
-    return filled + [row for row in rows if row.values.get(full) is None]
+    return sorted(filled, key=lambda row: _rank(row.values[full]), reverse=name.startswith("-")) + empty
 
 
 def differing_parameters(records: Iterable[RunRecord]) -> dict[str, list[str]]:
@@ -111,12 +111,12 @@ def differing_parameters(records: Iterable[RunRecord]) -> dict[str, list[str]]:
     for record in records:
         if record.parameters:
             runs.setdefault(record.notebook, []).append(record.parameters)
-    found = {}
-    for notebook, several in runs.items():
+
+    def differing(several: list[dict[str, Any]]) -> list[str]:
         names = dict.fromkeys(name for parameters in several for name in parameters)
-        texts = {name: {text(parameters.get(name)) for parameters in several} for name in names}
-        found[notebook] = [name for name in names if len(texts[name]) > 1]
-    return found
+        return [name for name in names if len({text(parameters.get(name)) for parameters in several}) > 1]
+
+    return {notebook: differing(several) for notebook, several in runs.items()}
 
 
 def headline(record: RunRecord) -> list[tuple[str, str]]:
@@ -160,25 +160,21 @@ def _test(sign: str, value: str, condition: str) -> Callable[[Any], bool]:
         wanted = yaml.safe_load(value)
     except yaml.YAMLError:
         wanted = value
-
-    def equal(found: Any) -> bool:
-        same = found == wanted and isinstance(found, bool) == isinstance(wanted, bool)
-        return same or (found is not None and str(found) == value)
-
-    if sign in ("=", "!="):
-        return equal if sign == "=" else lambda found: not equal(found)
-    if sign == "~":
-        return lambda found: found is not None and value in text(found)
-    if wanted is None or isinstance(wanted, bool | list | dict):
+    compare = _ORDERINGS.get(sign)
+    if compare and (wanted is None or isinstance(wanted, bool | list | dict)):
         raise ValueError(f"{condition!r}: {sign} compares numbers or texts, and {value!r} is neither.")
-    compare = _ORDERINGS[sign]
 
-    def ranked(found: Any) -> bool:
-        if _number(found) and _number(wanted):
-            return compare(found, wanted)
-        return isinstance(found, str) and compare(found, value)
+    def test(cell: Any) -> bool:
+        if compare and _number(cell) and _number(wanted):
+            return compare(cell, wanted)
+        if compare:
+            return isinstance(cell, str) and compare(cell, value)
+        if sign == "~":
+            return cell is not None and value in text(cell)
+        equal = cell == wanted and isinstance(cell, bool) == isinstance(wanted, bool)  # 1 is no "true"
+        return (equal or (cell is not None and str(cell) == value)) == (sign == "=")
 
-    return ranked
+    return test
 
 
 def _number(value: Any) -> bool:

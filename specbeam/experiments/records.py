@@ -17,21 +17,8 @@ from typing import Any
 from specbeam.files import write_atomic
 
 from . import record_schema
-from .provenance import NOTEBOOK_VARIABLE, environment, notebook_sha256, repository_root
+from .provenance import environment, repository_root
 from .record_models import describe
-from .record_schema import STATUSES
-
-__all__ = [
-    "NOTEBOOK_VARIABLE",
-    "RECORD_VARIABLE",
-    "STATUSES",
-    "RunRecord",
-    "environment",
-    "notebook_sha256",
-    "plain",
-    "repository_root",
-    "spread",
-]
 
 RECORD_VARIABLE = "SPECBEAM_RECORD"  # where the runner wants the record
 
@@ -44,11 +31,11 @@ class RunRecord:
     status: str = "ok"
     parameters: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
-    timings: dict[str, Any] = field(default_factory=dict)  # name → spread, in the unit that the name ends in
+    timings: dict[str, Any] = field(default_factory=dict)  # name -> spread, in the unit that the name ends in
     warmups: int | None = None
     repeats: int | None = None
     seeds: list[int] = field(default_factory=list)
-    models: dict[str, Any] = field(default_factory=dict)  # what `record_models` says of target and draft
+    models: dict[str, Any] = field(default_factory=dict)  # as `record_models.describe` returns it
     device: str | None = None
     dtype: str | None = None
     threads: int | None = None
@@ -100,13 +87,13 @@ class RunRecord:
     def save(self, path: str | Path | None = None) -> Path:
         """Write the record atomically and return its path.
 
-        Without a path it goes where the runner asked for it, or else to build/runs/<notebook>.json of the repository.
+        Without a path it goes where the runner wants it, or else to build/runs/<notebook>.json of the repository.
         Raises ValueError for what JSON cannot hold.
         """
-        asked = path or os.environ.get(RECORD_VARIABLE)
-        target = Path(asked) if asked else repository_root() / "build" / "runs" / f"{self.notebook}.json"
+        default = repository_root() / "build" / "runs" / f"{self.notebook}.json"
         document = plain({"schema": self.schema, **asdict(self)}, "record")
-        return write_atomic(target, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return write_atomic(path or os.environ.get(RECORD_VARIABLE) or default, text)
 
     @classmethod
     def load(cls, path: str | Path) -> "RunRecord":
@@ -126,7 +113,7 @@ class RunRecord:
         if not isinstance(document, dict) or "notebook" not in document:
             raise ValueError(f"{path} is not a run record: it has no 'notebook' name.")
         try:
-            document = record_schema.upgraded(document)
+            document = record_schema.upgrade(document)
             record_schema.check(document)
         except ValueError as error:
             raise ValueError(f"{path} is not a run record that can be read: {error}") from None
@@ -138,31 +125,29 @@ def spread(values: Iterable[float]) -> dict[str, float]:
     numbers = [float(value) for value in values]
     if not numbers:
         raise ValueError("A spread needs at least one measurement, and there are none.")
-    return {
-        "median": statistics.median(numbers),
-        "min": min(numbers),
-        "max": max(numbers),
-        "n": len(numbers),
-    }
+    return {"median": statistics.median(numbers), "min": min(numbers), "max": max(numbers), "n": len(numbers)}
 
 
-def plain(value: Any, where: str) -> Any:
+def plain(value: Any, where: str, *, nan_as_null: bool = False) -> Any:
     """The value as JSON holds it: tensors and arrays as lists, paths and dtypes as text.
 
-    Raises ValueError naming the place (`where`) of what cannot be held.
+    Raises ValueError naming the place (`where`) of what cannot be held. NaN and infinity, which JSON cannot hold
+    either, become null with `nan_as_null`.
     """
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{where} is {value}: record a finite number, or None where there is no value.")
-        return float(value)
+        if math.isfinite(value):
+            return float(value)
+        if nan_as_null:
+            return None
+        raise ValueError(f"{where} is {value}: record a finite number, or None where there is no value.")
     if isinstance(value, Mapping):
-        return {str(name): plain(item, f"{where}.{name}") for name, item in value.items()}
+        return {str(key): plain(item, f"{where}.{key}", nan_as_null=nan_as_null) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        return [plain(item, f"{where}[{index}]", nan_as_null=nan_as_null) for index, item in enumerate(value)]
     if hasattr(value, "tolist"):
-        return plain(value.tolist(), where)
+        return plain(value.tolist(), where, nan_as_null=nan_as_null)
     if isinstance(value, Path) or type(value).__module__ == "torch":
         return str(value)
     raise ValueError(f"{where} is a {type(value).__name__}: record numbers, text, lists and dicts of them.")
@@ -173,6 +158,6 @@ def _refuse(constant: str) -> None:
 
 
 def _timing(name: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        return plain(value, f"timings.{name}")
-    return plain(spread(value if isinstance(value, Iterable) else [value]), f"timings.{name}")
+    if not isinstance(value, Mapping):
+        value = spread(value if isinstance(value, Iterable) else [value])
+    return plain(value, f"timings.{name}")

@@ -5,11 +5,11 @@ cell has an execution count, and the notebook left a record.
 """
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
 import secrets
+import shutil
 import signal
 import textwrap
 import time
@@ -20,12 +20,13 @@ from typing import Any
 import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-from .jupyter_kernels import Kernel
-from .locks import held
-from .parameters import ParamsFiles, changed_parameters, read_notebook, resolve_parameters
-from .records import NOTEBOOK_VARIABLE, RECORD_VARIABLE, RunRecord, environment, notebook_sha256
+from specbeam.files import exclusive
 
-SOURCES = "specbeam_sources"  # the entry of a record's versions that holds `sources_sha256`
+from .jupyter_kernels import Kernel
+from .parameters import ParamsFiles, changed_parameters, read_notebook, resolve_parameters
+from .provenance import NOTEBOOK_VARIABLE, SOURCES, environment, notebook_sha256, sources_sha256
+from .records import RECORD_VARIABLE, RunRecord
+
 logging.getLogger("papermill").addHandler(logging.NullHandler())  # what it logs of a failed run is in the record
 START_S = 180  # a kernel on a loaded machine or a slow network disk may take minutes to start
 
@@ -58,8 +59,8 @@ def run_notebook(
     Leaves `<name>.ipynb` and `<name>.json` in `out_dir`, and `<name>.log` when the kernel's process printed something
     past the notebook. All are written aside and moved there at the end, so an interrupted run changes nothing. Raises
     ValueError before anything runs for wrong parameters, a name that another notebook's run has, or a run of that name
-    that goes on. Raises RunFailed for a run that is not accepted: the notebook is then kept as `<name>.failed.ipynb`
-    beside a record with status "failed".
+    that has not ended. Raises RunFailed for a run that is not accepted: the notebook is then kept as
+    `<name>.failed.ipynb` beside a record with status "failed".
     """
     path, out_dir = Path(path).resolve(), Path(out_dir).resolve()
     name = path.stem if name is None else checked_name(name)
@@ -67,27 +68,13 @@ def run_notebook(
         raise ValueError(f"timeout={timeout!r} must be a number of seconds above 0, or None for no limit")
     resolved = resolve_parameters(path, params_file, overrides)
     refuse_foreign(out_dir, name, path.stem)
-    with held(
-        out_dir / f".{name}.lock", f"{name} is running in {out_dir}: wait for it, or give this run another name."
-    ):
-        return _run(path, resolved, out_dir, name, progress, timeout, variables or {})
-
-
-def _run(
-    path: Path,
-    resolved: dict[str, Any],
-    out_dir: Path,
-    name: str,
-    progress: bool,
-    timeout: float | None,
-    variables: Mapping[str, str],
-) -> RunRecord:
-    hashes = notebook_sha256(path), sources_sha256()
-    started = time.perf_counter()
-    with scratch_files(out_dir, name) as (executed, recorded, log):
+    busy = f"{name} is running in {out_dir}: wait for it, or give this run another name."
+    with exclusive(out_dir / f".{name}.lock", busy), scratch_files(out_dir, name) as (executed, recorded, log):
+        hashes = notebook_sha256(path), sources_sha256()
+        started = time.perf_counter()
         places = {RECORD_VARIABLE: str(recorded), NOTEBOOK_VARIABLE: str(path)}
         with open(log, "wb") as output:
-            kernel = Kernel({**variables, **places}, output, None if timeout is None else started + timeout)
+            kernel = Kernel({**(variables or {}), **places}, output, None if timeout is None else started + timeout)
             try:
                 papermill.execute_notebook(
                     str(path),
@@ -110,29 +97,25 @@ def _run(
         record.notebook_sha256, record.versions[SOURCES] = hashes
         record.save(recorded)
         publish(out_dir, name, executed, recorded, log, ok=record.status == "ok")
-        if record.status != "ok":
-            raise RunFailed(record, out_dir / f"{name}.failed.ipynb")
-        return record
+    if record.status != "ok":
+        raise RunFailed(record, out_dir / f"{name}.failed.ipynb")
+    return record
 
 
 @contextlib.contextmanager
 def scratch_files(out_dir: Path, name: str) -> Iterator[tuple[Path, Path, Path]]:
-    """Hidden paths for the notebook, record and log of a run that goes on; what is left there goes at the end.
+    """Paths in a hidden folder for the notebook, record and log of a run that has not ended.
 
-    What an earlier, killed run of the name left goes at the beginning. Every run has paths of its own, because a
-    kernel outlives its killed runner for a moment, and its record must not vouch for the next run.
+    What a killed run of the name left there goes at the beginning. A kernel outlives its killed runner for a moment,
+    and its record must not vouch for the next run: so every run has file names of its own.
     """
-    out_dir.mkdir(parents=True, exist_ok=True)
-    running = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{8}}\.running\.\w+")
-    for leftover in [item for item in out_dir.iterdir() if running.fullmatch(item.name)]:
-        leftover.unlink(missing_ok=True)
-    stem = f".{name}.{secrets.token_hex(4)}.running"
-    executed, recorded, log = (out_dir / f"{stem}{suffix}" for suffix in (".ipynb", ".json", ".log"))
+    folder, stem = out_dir / f".{name}.running", secrets.token_hex(4)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        yield executed, recorded, log
+        yield folder / f"{stem}.ipynb", folder / f"{stem}.json", folder / f"{stem}.log"
     finally:
-        for path in (executed, recorded, log):
-            path.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def publish(out_dir: Path, name: str, executed: Path, recorded: Path, log: Path, ok: bool) -> None:
@@ -170,15 +153,6 @@ def refuse_foreign(out_dir: Path, name: str, notebook: str) -> None:
         )
 
 
-def sources_sha256() -> str:
-    """Hash of this package's Python files and weights, which says more than a commit with local changes."""
-    folder, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
-    for path in sorted([*folder.rglob("*.py"), *folder.glob("drafts/weights/*/*")]):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
 def _accept(executed: Path, recorded: Path) -> RunRecord:
     code = [cell for cell in read_notebook(executed).cells if cell.cell_type == "code" and cell.source.strip()]
     if skipped := [cell for cell in code if cell.execution_count is None]:
@@ -194,9 +168,9 @@ def _reason(error: Exception, kernel: Kernel, timeout: float | None) -> str:
         return f"Timed out: the run took longer than {timeout:g} s, and was in the cell {_first(kernel.cell)}"
     if isinstance(error, DeadKernelError):
         return f"Kernel died {_how(kernel.exit_status)} in the cell {_first(kernel.cell)}"
-    name, value = getattr(error, "ename", None), getattr(error, "evalue", None)
-    text = f"{name}: {value}" if name else str(error) or type(error).__name__
-    return next((line for line in text.splitlines() if line.strip()), text)
+    name = getattr(error, "ename", None)
+    text = f"{name}: {getattr(error, 'evalue', None)}" if name else str(error) or type(error).__name__
+    return next(filter(str.strip, text.splitlines()), text)
 
 
 def _how(status: int | None) -> str:
@@ -212,5 +186,4 @@ def _how(status: int | None) -> str:
 
 
 def _first(source: str) -> str:
-    lines = [line for line in source.splitlines() if line.strip()]
-    return repr(textwrap.shorten(lines[0] if lines else "", 60, placeholder=" …"))
+    return repr(textwrap.shorten(next(filter(str.strip, source.splitlines()), ""), 60, placeholder=" …"))

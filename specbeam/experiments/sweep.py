@@ -1,8 +1,8 @@
 """A grid of parameter values as runs of one notebook, each done once.
 
-What is done is known from the records on disk alone: a sweep keeps no state of its own, so one that was killed goes on
-where it stopped. A point is done when its record says "ok" and was made with the same resolved parameters, the same
-notebook and the same sources of this package. The two are compared by hash, which is stricter than a commit with local
+The records on disk alone say what is done: a sweep keeps no state of its own, so a killed one goes on where it
+stopped. A point is done when its record says "ok" and was made with the same resolved parameters, the same notebook and
+the same sources of this package. Notebook and sources are compared by hash, which is stricter than a commit with local
 changes and does not mind a commit that touches neither. Anything else is run again.
 """
 
@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .locks import held
-from .parameters import Parameter, ParamsFiles, parse_yaml, read_parameters, resolve_parameters
-from .records import RunRecord, notebook_sha256, plain
-from .runner import SOURCES, RunFailed, checked_name, refuse_foreign, run_notebook, sources_sha256
+from specbeam.files import exclusive
+
+from .parameters import Parameter, ParamsFiles, parse_yaml, read_parameters, resolve_parameters, split_assignment
+from .provenance import SOURCES, notebook_sha256, sources_sha256
+from .records import RunRecord, plain
+from .runner import RunFailed, checked_name, refuse_foreign, run_notebook
 
 WAITING, RUNNING, DONE, SKIPPED, FAILED = STATES = ("waiting", "running", "done", "skipped", "failed")
 VALUE_LENGTH, NAME_LENGTH = 40, 150  # characters; file systems allow 255 bytes, and suffixes come on top
@@ -35,7 +37,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Change:
-    """A point came into a state. `remark` says why or where, `seconds` how long a finished run took."""
+    """The state that a point is in from now on. `remark` says why or where, `seconds` how long a finished run took."""
 
     point: Point
     state: str
@@ -43,7 +45,7 @@ class Change:
     seconds: float | None = None
 
 
-Executor = Callable[[Sequence[Point]], Iterator[Change]]  # runs points and says what becomes of them
+Executor = Callable[[Sequence[Point]], Iterator[Change]]  # runs points and yields every change of their states
 
 
 def plan_sweep(
@@ -55,9 +57,9 @@ def plan_sweep(
 ) -> list[Point]:
     """The points of a grid given as `parameter=value,value` texts; the first parameter varies slowest.
 
-    Values are YAML, so a list-valued parameter takes `[2,4],[8]`. Names begin with `name`, or that of the notebook, and
+    Values are YAML, so a list-valued parameter takes `[2,4],[8]`. Names begin with `name` (default: the notebook's) and
     depend on nothing but the point's own grid values. Raises ValueError, before anything runs, for an empty grid,
-    unknown parameters, values of a wrong type, and what is given twice.
+    unknown parameters, values of a wrong type, and values or parameters given twice.
     """
     notebook, overrides = Path(notebook), overrides or {}
     parameters = read_parameters(notebook)
@@ -71,6 +73,7 @@ def plan_sweep(
         resolved = resolve_parameters(notebook, params_file, {**overrides, **chosen})
         in_order = {key: chosen[key] for key in parameters if key in chosen}
         points.append(Point(_name(head, in_order), in_order, plain(resolved, "parameters")))
+    names: dict[str, Point] = {}
     names: dict[str, Point] = {}
     for point in points:  # folded, because some file systems do not tell a from A
         if (other := names.setdefault(point.name.casefold(), point)) is not point:
@@ -89,7 +92,7 @@ def run_sweep(
     report: Callable[[Change], None],
     replace: bool = False,
 ) -> None:
-    """Run the points that are not done, and tell `report` of every change. A failed point does not stop the others.
+    """Run the points that are not done, and `report` every change. A failed point does not stop the others.
 
     `replace` runs every point again, also where a run of its name has other parameters. Raises ValueError, before
     anything runs, when another sweep writes to `out_dir`, or when a name is taken: by another notebook, or by a run
@@ -97,16 +100,16 @@ def run_sweep(
     """
     notebook, out_dir = Path(notebook), Path(out_dir)
     busy = f"Another sweep writes to {out_dir}: wait for it, or give this one another --out-dir."
-    with held(out_dir / ".sweep.lock", busy):
-        changes = [standing(notebook, point, out_dir, replace) for point in points]
+    with exclusive(out_dir / ".sweep.lock", busy):
+        changes = [state_on_disk(notebook, point, out_dir, replace) for point in points]
         for change in changes:
             report(change)
         for change in executor([change.point for change in changes if change.state == WAITING]):
             report(change)
 
 
-def standing(notebook: Path, point: Point, out_dir: Path, replace: bool = False) -> Change:
-    """Whether the records on disk have the point as done (skipped) or not (waiting), with the reason.
+def state_on_disk(notebook: Path, point: Point, out_dir: Path, replace: bool = False) -> Change:
+    """Skipped when the records on disk have the point as done, otherwise waiting; `remark` is the reason.
 
     Raises ValueError when a run of the same name exists that is a different experiment.
     """
@@ -160,10 +163,7 @@ def run_here(notebook: str | Path, out_dir: str | Path, timeout: float | None = 
 def _axes(grid: Iterable[str], parameters: Mapping[str, Parameter]) -> dict[str, list[Any]]:
     axes: dict[str, list[Any]] = {}
     for text in grid:
-        name, sign, items = text.partition("=")
-        name = name.strip()
-        if not sign or not name.isidentifier():
-            raise ValueError(f"A grid has the form name=value,value, and {text!r} has not.")
+        name, items = split_assignment(text, "A grid")
         if name not in parameters:
             raise ValueError(f"grid {text!r}: unknown parameter {name!r}; there are: {', '.join(sorted(parameters))}")
         if name in axes:
@@ -190,20 +190,13 @@ def _name(head: str, values: Mapping[str, Any]) -> str:
 
 
 def _slug(value: Any) -> str:
-    """The value in letters that are safe in file names; with a hash where another value would look the same."""
-    if not isinstance(value, str):
-        text = json.dumps(value)
-        if not isinstance(value, (list, dict)):
-            return text
-    else:
-        text = value
+    """The value in characters that file names may have, with a hash where another value would look the same."""
+    if not isinstance(value, str | list | dict):
+        return json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value)
     slug = re.sub(r"[^A-Za-z0-9._]+", "-", text)[:VALUE_LENGTH].strip("-.")
-    return slug if slug == value and not _reads_as_other(slug) else f"{slug}-{_hash(value)}".lstrip("-")
-
-
-def _reads_as_other(text: str) -> bool:
-    """Whether YAML takes the text for a number, a truth value or null."""
-    return not isinstance(parse_yaml(text, "value"), str)
+    means_itself = slug == value and isinstance(parse_yaml(slug, "value"), str)  # and no number or truth value
+    return slug if means_itself else f"{slug}-{_hash(value)}".lstrip("-")
 
 
 def _hash(value: Any) -> str:

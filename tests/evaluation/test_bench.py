@@ -1,7 +1,6 @@
 """The benchmark's order and arithmetic, on made-up runs. Nothing here asserts how long anything takes."""
 
 import importlib.util
-import json
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +9,10 @@ import pytest
 import torch
 from fakes import fake_pair, hash_lm
 from rich.console import Console
-from typer.testing import CliRunner
 
 import specbeam as sb
 from specbeam.core.stats import Stats
 from specbeam.evaluation.bench import cases as bench_cases
-from specbeam.evaluation.bench import measure as bench
 from specbeam.evaluation.bench import report as bench_report
 from specbeam.evaluation.bench import runners as bench_runners
 from specbeam.evaluation.bench.cases import (
@@ -329,53 +326,6 @@ def test_a_draft_of_ones_own_has_a_row_of_its_name(asked):
     who = load_contenders("big", "owner/small-draft")
     assert list(who.ours) == [UNTRAINED, "small-draft"] and who.default == "small-draft"
     assert ("trained", "auto") not in asked.calls
-
-
-def test_the_command_leaves_a_record(monkeypatch, tmp_path):
-    asked = []
-
-    def load(target, draft, **options):
-        asked.append((target, draft, options))
-        return fake_contenders(plain=fake_pair(hash_lm(24, 1)), remarks=["[left out] for a reason"])
-
-    def make_cases(pair, planned, tokens):
-        inputs = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}
-        return [Case(each.kind, each.num_beams, [inputs] * each.prompts, each.in_full) for each in planned], []
-
-    monkeypatch.setattr(bench, "load_contenders", load)
-    monkeypatch.setattr(bench, "make_cases", make_cases)
-    out = tmp_path / "bench.json"
-    options = ["--quick", "--cases", "article_beam_4,chat_greedy", "--no-packed", "--assistant", "small"]
-    result = CliRunner().invoke(bench.app, [*options, "--out", str(out)])
-    assert result.exit_code == 0, result.output
-    where = {"dtype": "float32", "device": "auto", "packed": False, "assistant": "small"}
-    assert asked == [(None, "auto", where)]
-    assert "[left out] for a reason" in result.output
-    document = json.loads(out.read_text())
-    assert document["metrics"]["all_equal"] is True
-    found = {(row["case"], row["source"]): row for row in document["metrics"]["rows"]}
-    assert len(found) == 5 + 4
-    assert found["article_beam_4", ALL]["transformers_kv_slots"] == 4 * (6 + 7)
-    assert document["parameters"]["quick"] is True and document["repeats"] == 1
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--repeats", "0"],
-        ["--max-new-tokens", "0"],
-        ["--cases", "chat_beam_3"],
-        ["--chats", "0", "--articles", "0", "--codes", "0", "--batches", "0"],
-        ["--draft", "no-such-folder/x"],
-    ],
-)
-def test_bad_input_is_refused(arguments, monkeypatch):
-    def load(*given, **options):
-        raise ValueError("that is no draft")
-
-    monkeypatch.setattr(bench, "load_contenders", load)
-    result = CliRunner().invoke(bench.app, arguments)
-    assert result.exit_code == 2
 
 
 @pytest.mark.model

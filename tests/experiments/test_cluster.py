@@ -181,8 +181,8 @@ def test_no_more_points_are_on_their_way_than_there_are_workers_and_late_ones_ge
 def test_a_point_that_moves_to_another_worker_is_told_as_begun_again(tmp_path):
     (point,) = one_point(tmp_path)[1]
     flight = _Flight(point, SimpleNamespace(key="k"))
-    assert not list(flight.moves({"a": ["other"]}, ["a"]))
-    assert [(item.state, item.remark) for item in flight.moves({"a": ["k"]}, ["a"])] == [(RUNNING, "at a")]
-    assert not list(flight.moves({"a": ["k"]}, ["a"]))
-    assert [item.remark for item in flight.moves({"b": ["k"]}, ["b"])] == ["again, at b"]
+    assert not list(flight.changes({"a": ["other"]}, ["a"]))
+    assert [(item.state, item.remark) for item in flight.changes({"a": ["k"]}, ["a"])] == [(RUNNING, "at a")]
+    assert not list(flight.changes({"a": ["k"]}, ["a"]))
+    assert [item.remark for item in flight.changes({"b": ["k"]}, ["b"])] == ["again, at b"]
     assert flight.notes == ["worker a was lost; the point was begun again"]

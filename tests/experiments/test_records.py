@@ -12,7 +12,8 @@ from jsonschema import Draft202012Validator
 from notebook_factory import write_notebook
 
 from specbeam.experiments import record_schema
-from specbeam.experiments.records import RunRecord, notebook_sha256, plain, spread
+from specbeam.experiments.provenance import notebook_sha256
+from specbeam.experiments.records import RunRecord, plain, spread
 from specbeam.files import write_atomic
 
 
@@ -61,14 +62,14 @@ WRONG = {
     "[" * 100_000: "not complete JSON",
     '{"notebook": "x", "status": "ok", "seconds": NaN}': "NaN is no JSON number",
     "[]": "not a run record",
-    '{"notebook": "x"}': "the field 'status' is missing",
-    '{"notebook": "x", "status": "ok", "surprise": 1}': "unknown field 'surprise'",
-    '{"notebook": "x", "status": "fine"}': "'status' must be one of ok, failed, it is 'fine'",
-    '{"notebook": "x", "status": "ok", "metrics": 3}': "'metrics' must be an object, it is 3",
-    '{"notebook": "x", "status": "ok", "seconds": "long"}': "'seconds' must be a number or null, it is 'long'",
-    '{"notebook": "x", "status": "ok", "timings": {"a_s": 1}}': "'timings.a_s' must be an object",
+    '{"notebook": "x"}': r"record must contain \[.*'status'\] properties",
+    '{"notebook": "x", "status": "ok", "surprise": 1}': "record must not contain {'surprise'} properties",
+    '{"notebook": "x", "status": "fine"}': r"record\.status must be one of \['ok', 'failed'\], not 'fine'",
+    '{"notebook": "x", "status": "ok", "metrics": 3}': r"record\.metrics must be object, not 3",
+    '{"notebook": "x", "status": "ok", "seconds": "long"}': r"record\.seconds must be number or null, not 'long'",
+    '{"notebook": "x", "status": "ok", "timings": {"a_s": 1}}': r"record\.timings\.a_s must be object, not 1",
     '{"notebook": "x", "status": "ok", "schema": 99}': "schema 99, and this specbeam reads up to 2: update",
-    '{"notebook": "x", "status": "ok", "schema": "2"}': "'schema' must be a version number",
+    '{"notebook": "x", "status": "ok", "schema": "2"}': r"record\.schema must be a version number from 1 to 2, not '2'",
 }
 
 

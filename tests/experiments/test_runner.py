@@ -1,14 +1,11 @@
-import json
-
 import nbformat
 import pytest
 from notebook_factory import ended, write_notebook
-from typer.testing import CliRunner
 
-from specbeam.apps.cli.main import app
-from specbeam.experiments.locks import held
+from specbeam.experiments.provenance import SOURCES, sources_sha256
 from specbeam.experiments.records import RunRecord
-from specbeam.experiments.runner import SOURCES, RunFailed, _how, checked_name, run_notebook, sources_sha256
+from specbeam.experiments.runner import RunFailed, _how, checked_name, run_notebook
+from specbeam.files import exclusive
 
 
 def run(path, out_dir, name=None, timeout=None, **overrides):
@@ -91,7 +88,7 @@ def test_a_name_is_taken_by_another_notebooks_run_or_by_one_that_goes_on(tmp_pat
     RunRecord("02_other").save(out_dir / "mine.json")
     with pytest.raises(ValueError, match=r"same name.*is a run of 02_other, not of 01_toy"):
         run(path, out_dir, name="mine")
-    with held(out_dir / ".01_toy.lock", ""), pytest.raises(ValueError, match="01_toy is running"):
+    with exclusive(out_dir / ".01_toy.lock", ""), pytest.raises(ValueError, match="01_toy is running"):
         run(path, out_dir)
     for wrong in ("a/b", "", ".a", "a.failed", "a" * 201):
         with pytest.raises(ValueError, match="must begin with"):
@@ -115,9 +112,8 @@ def test_an_interrupted_run_changes_nothing(tmp_path, monkeypatch):
     write_notebook(out_dir)
     before = {item.name: item.read_text() for item in out_dir.iterdir()}
 
-    (out_dir / ".01_toy.0123abcd.running.ipynb").touch()  # of a run that was killed
-    (out_dir / ".01_toy_2.0123abcd.running.ipynb").touch()
-    kept = {**before, ".01_toy_2.0123abcd.running.ipynb": ""}
+    for name in ("01_toy", "01_toy_2"):  # of runs that were killed
+        write_notebook(out_dir / f".{name}.running", "0123abcd")
 
     def interrupted(_source, executed, **_options):
         with open(executed, "w") as file:
@@ -127,39 +123,5 @@ def test_an_interrupted_run_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("specbeam.experiments.runner.papermill.execute_notebook", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(path, out_dir)
-    assert {item.name: item.read_text() for item in out_dir.iterdir()} == kept
-
-
-def command(*arguments):
-    return CliRunner().invoke(app, [str(item) for item in arguments])
-
-
-def test_the_command_exits_with_0_1_and_2(tmp_path):
-    good, bad = write_notebook(tmp_path), write_notebook(tmp_path, "02_bad", code=("raise ValueError('[/red] [bold')",))
-    options = ("--out-dir", tmp_path / "runs", "--no-progress")
-    assert command("run", good, *options, "-p", "num_beams=3").exit_code == 0
-    assert json.loads((tmp_path / "runs" / "01_toy.json").read_text())["metrics"] == {"answer": 6}
-    failed = command("run", bad, good, *options)
-    assert failed.exit_code == 1
-    assert command("run", good, *options, "--name", "mine", "--timeout", 300, "-p", "num_beams=5").exit_code == 0
-    assert json.loads((tmp_path / "runs" / "mine.json").read_text())["notebook"] == "01_toy"
-    assert "ValueError: [/red] [bold" in failed.output and "1 of 2 notebooks failed" in failed.output
-    twin = write_notebook(tmp_path / "other")
-    for wrong in (
-        ["run", "none"],
-        ["run", good, "-p", "beams=3"],
-        ["run", good, "-p", "num_beams=x"],
-        ["run", good, twin],
-        ["run", good, bad, "--name", "one"],
-    ):
-        result = command(*wrong)
-        assert result.exit_code == 2
-        assert result.output.startswith("specbeam: ") and result.output.count("\n") == 1
-
-
-def test_the_command_writes_reports_and_prints_the_index(tmp_path):
-    assert command("reports", "--runs-dir", tmp_path / "none").exit_code == 2
-    RunRecord("01_toy", metrics={"answer": 8}).save(tmp_path / "runs" / "01_toy.json")
-    result = command("reports", "--runs-dir", tmp_path / "runs", "--out-dir", tmp_path / "pages")
-    assert result.exit_code == 0
-    assert "index.html" in result.stdout and (tmp_path / "pages" / "index.html").is_file()
+    assert {item.name: item.read_text() for item in out_dir.iterdir() if item.is_file()} == before
+    assert [item.name for item in out_dir.iterdir() if item.is_dir()] == [".01_toy_2.running"]

@@ -5,24 +5,24 @@ from typing import Annotated
 
 import typer
 
-from .common import Device, DeviceMap, Draft, DraftRevision, DType, Packed, Revision, Target
+from . import options
 
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.")]
 Share = Annotated[bool, typer.Option("--share", help="Give the page a public address by way of Gradio's servers.")]
-MostPrompt = Annotated[int, typer.Option(metavar="TOKENS", help="Longest prompt that is taken.")]
+MostPrompt = Annotated[int, typer.Option(metavar="TOKENS", help="Longest prompt that is accepted.")]
 MostNew = Annotated[int, typer.Option(metavar="TOKENS", help="Most new tokens that a visitor may ask for.")]
 
 
 def demo(
-    target: Target = None,
-    draft: Draft = "auto",
-    dtype: DType = "auto",
-    device: Device = "auto",
-    device_map: DeviceMap = None,
-    revision: Revision = None,
-    draft_revision: DraftRevision = None,
-    packed: Packed = True,
+    target: options.Target = None,
+    draft: options.Draft = "auto",
+    dtype: options.DType = "auto",
+    device: options.Device = "auto",
+    device_map: options.DeviceMap = None,
+    revision: options.Revision = None,
+    draft_revision: options.DraftRevision = None,
+    packed: options.Packed = True,
     host: Host = "127.0.0.1",
     port: Port = 7860,
     share: Share = False,

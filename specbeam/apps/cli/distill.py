@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,15 +11,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .runs import one_line_errors
+from specbeam.files import write_atomic
+
+from . import options
 
 PASSAGES_LICENCE = "part of them are its summaries of Wikipedia passages from BoolQ (CC BY-SA 3.0)"
 
 
-@one_line_errors
 def distill(
     out: Annotated[Path, typer.Option(help="Folder for the texts, the checkpoints and the draft.")],
-    target: Annotated[str | None, typer.Option(help="Hub id or folder; default: the embedded model.")] = None,
+    target: options.Target = None,
     positions: Annotated[int, typer.Option(min=1, help="Tokens that the target writes first.")] = 1_000_000,
     minutes: Annotated[float, typer.Option(min=0.0, help="Minutes of training, earlier calls included.")] = 60.0,
     kept_tokens: Annotated[int, typer.Option(min=8, help="Tokens that the draft can propose.")] = 8192,
@@ -26,10 +28,10 @@ def distill(
     rows: Annotated[int, typer.Option(min=1, help="Texts written side by side.")] = 128,
     length: Annotated[int, typer.Option(min=16, help="Longest text in tokens, question included.")] = 208,
     dtype: Annotated[str, typer.Option(help="Of the target while it writes.")] = "bfloat16",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps …")] = "auto",
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the target on the hub.")] = None,
+    device: options.Device = "auto",
+    revision: options.Revision = None,
 ) -> None:
-    """Train a draft for a target on texts that the target writes. Interrupted, the same command goes on."""
+    """Train a draft for a target on texts that the target writes. After an interruption the same command goes on."""
     # the models take seconds to import, which `specbeam --help` should not cost
     from specbeam.evaluation import data
     from specbeam.models.embedded import NAME
@@ -48,39 +50,39 @@ def distill(
         except ValueError as error:
             console.print(f"without summaries: {error}", markup=False)
     pair = load_pair(target, "none", dtype=dtype, device=device, revision=revision, packed=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[says]}"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
     with Progress(*columns, console=console) as bars:
-        writing = bars.add_task("texts", total=positions, says="")
-        training = bars.add_task("training", total=60 * minutes, says="after held-out prompts are answered")
+        writing = bars.add_task("texts", total=positions, note="")
+        training = bars.add_task("training", total=60 * minutes, note="after held-out prompts are answered")
 
         def written(count: int) -> None:
-            bars.update(writing, completed=min(count, positions), says=f"{count:,} tokens")
+            bars.update(writing, completed=min(count, positions), note=f"{count:,} tokens")
 
-        def told(progress: Any) -> None:
-            says = f"loss {progress.losses[-1][1]:.2f}"
+        def trained(progress: Any) -> None:
+            note = f"loss {progress.losses[-1][1]:.2f}"
             if progress.agreements:
-                says += f", agrees in {progress.agreements[-1][1][0]:.0%}"
-            bars.update(training, completed=progress.seconds, says=says)
+                note += f", agrees in {progress.agreements[-1][1][0]:.0%}"
+            bars.update(training, completed=progress.seconds, note=note)
 
         try:
-            found = distil(
+            result = distil(
                 pair.target,
                 pair.tokenizer,
                 target or NAME,
                 out,
                 **{"positions": positions, "minutes": minutes, "kept_tokens": kept_tokens, "passages": texts},
-                **{"rows": rows, "length": length, "written": written, "told": told},
+                **{"rows": rows, "length": length, "written": written, "told": trained},
                 licence=f"{LICENCE}; {PASSAGES_LICENCE}" if texts else LICENCE,
             )
         except KeyboardInterrupt:
             bars.stop()
             console.print("stopped; the same command goes on from the last checkpoint")
             raise typer.Exit(130) from None
-    scratch = out / "training.part.png"
-    training_curves(found).savefig(scratch, dpi=120)
-    scratch.replace(out / "training.png")
-    table = Table("held-out prompts", *(f"depth {depth + 1}" for depth in range(found["depths"])))
-    for name, hits in found["agreement"].items():
+    picture = io.BytesIO()
+    training_curves(result).savefig(picture, dpi=120)
+    write_atomic(out / "training.png", picture.getvalue())
+    table = Table("held-out prompts", *(f"depth {depth + 1}" for depth in range(result["depths"])))
+    for name, hits in result["agreement"].items():
         table.add_row(name, *(f"{share:.2f}" for share in hits["top_1"]))
     Console(highlight=False).print(table)
     print(f"use it: load_pair({target!r}, draft={str(out)!r})")

@@ -1,9 +1,9 @@
-"""`specbeam records`: what the runs of a folder found, as a table, as JSON, or as a file for other tools."""
+"""`specbeam records`: the results of a folder of runs, as a table, as JSON, or as a file for other tools."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -31,15 +31,14 @@ from specbeam.experiments.record_table import (
     where,
 )
 
-from .runs import Runs, one_line_errors
+from . import options
 
 PARAMETERS = 6  # columns of differing parameters, at most
 PIPED_WIDTH = 2000  # no terminal, no line to fit: grep and a mail want each row whole
 
 
-@one_line_errors
 def records(
-    runs_dir: Runs = Path("build/runs"),
+    runs_dir: options.Runs = Path("build/runs"),
     conditions: Annotated[
         list[str] | None,
         typer.Option("--where", metavar="COLUMN=VALUE", help="Keep these rows; also !=, <, <=, >, >=, ~ (contains)."),
@@ -53,61 +52,50 @@ def records(
     out: Annotated[Path | None, typer.Option(help="Write all columns, or those chosen, as .csv or .parquet.")] = None,
     schema: Annotated[bool, typer.Option(help="Print the JSON schema of a record and nothing else.")] = False,
 ) -> None:
-    """List what the runs of a folder found; filter, sort and export it."""
-    try:
-        if schema:
-            print(json.dumps(SCHEMA, indent=2, ensure_ascii=False), flush=True)
-        else:
-            _records(runs_dir, conditions or [], chosen or [], sort or "name", as_json, out)
-    except BrokenPipeError:  # `| head` has read enough; Python would complain once more when it flushes at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _records(
-    runs_dir: Path, conditions: list[str], chosen: list[str], sort: str, as_json: bool, out: Path | None
-) -> None:
+    """List the results of a folder of runs; filter, sort and export them."""
+    if schema:
+        print(json.dumps(SCHEMA, indent=2, ensure_ascii=False), flush=True)
+        return
     if out is not None and out.suffix not in FORMATS:
         raise ValueError(f"out={str(out)!r} must end in {' or '.join(FORMATS)}.")
     everything = read_rows(runs_dir)
     if not everything:
         raise ValueError(f"There are no records in {runs_dir}: run a notebook first (make run-notebooks).")
-    names = [name.strip() for part in chosen for name in part.split(",") if name.strip()]
+    names = [name.strip() for part in chosen or [] for name in part.split(",") if name.strip()]
     full = [column(everything, name) for name in names]
-    rows = where(ordered(everything, sort), conditions)
+    rows = where(ordered(everything, sort or "name"), conditions or [])
     if out is not None:
         export(rows, full or columns(everything), out)
         print(f"{out}: {len(rows)} records", file=sys.stderr)
     if as_json:
-        print(json.dumps([_chosen(row, full) for row in rows], ensure_ascii=False), flush=True)
+        whole = [{"name": row.name, **asdict(row.record)} for row in rows]
+        parts = [{name: row.values.get(name) for name in full} for row in rows]
+        print(json.dumps(parts if full else whole, ensure_ascii=False), flush=True)
     elif out is None:
         same = _print_table(rows, full, names)
         count = f"{len(rows)} of {len(everything)}" if len(rows) < len(everything) else str(len(rows))
         print(", ".join([f"{count} record{'' if count == '1' else 's'}", *same]), file=sys.stderr)
 
 
-def _chosen(row: Row, full: list[str]) -> dict[str, Any]:
-    if full:
-        return {name: row.values.get(name) for name in full}
-    return {"name": row.name, **asdict(row.record)}
-
-
 def _print_table(rows: Sequence[Row], full: list[str], names: list[str]) -> list[str]:
-    """Print the table; return what a terminal has no room to say in every row: what all of them share."""
-    console = Console()
+    """Print the table; return values that all rows share, for which a terminal has no room in every row."""
+    if not rows:
+        return []
+    console, shared = Console(), list[str]()
     if not console.is_terminal:
         console = Console(width=PIPED_WIDTH)
-    lines = [_line(row, full, names) for row in rows] if full else _overview(rows, console.is_terminal)
-    if not lines:
-        return []
-    shared = []
-    if not full and len(lines) > 1 and console.is_terminal:
-        shared = [name for name in ("device", "commit") if len({line.get(name) for line in lines}) == 1]
-        shared = [name for name in shared if name in lines[0]]
+    if full:
+        wanted = list(zip(names, full, strict=True))
+        lines = [{name: _shown(row.values.get(column)) for name, column in wanted} for row in rows]
+    else:
+        lines = _overview(rows, console.is_terminal)
+        if console.is_terminal and len(lines) > 1:
+            both = [name for name in ("device", "commit") if name in lines[0]]
+            shared = [name for name in both if len({line[name] for line in lines}) == 1]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     shown = [name for name in lines[0] if name not in shared]
     for name in shown:
-        numbers = all(_is_number(line[name]) for line in lines)
-        justify = "right" if numbers else "left"
+        justify = "right" if all(_is_number(line[name]) for line in lines) else "left"
         table.add_column(escape(name), overflow="fold", justify=justify, no_wrap=name in ("run", "commit", "seconds"))
     for line, row in zip(lines, rows, strict=True):
         table.add_row(*(escape(line[name]) for name in shown), style="red" if row.record.status == "failed" else None)
@@ -116,13 +104,9 @@ def _print_table(rows: Sequence[Row], full: list[str], names: list[str]) -> list
     return [f"{name} {lines[0][name]} in all" for name in shared]
 
 
-def _line(row: Row, full: list[str], names: list[str]) -> dict[str, str]:
-    return {name: _shown(row.values.get(column)) for name, column in zip(names, full, strict=True)}
-
-
-def _overview(rows: Sequence[Row], lines_break: bool) -> list[dict[str, str]]:
+def _overview(rows: Sequence[Row], in_lines: bool) -> list[dict[str, str]]:
     """One notebook's runs have columns of their own; runs of several share one for parameters and one for metrics."""
-    between = "\n" if lines_break else ", "
+    between = "\n" if in_lines else ", "
     differing = differing_parameters(row.record for row in rows)
     one = len({row.record.notebook for row in rows}) == 1
     metrics = list(dict.fromkeys(name for row in rows for name, _ in headline(row.record)))[:5] if one else []
@@ -131,19 +115,19 @@ def _overview(rows: Sequence[Row], lines_break: bool) -> list[dict[str, str]]:
         record = row.record
         names = differing.get(record.notebook, [])[:PARAMETERS]
         parameters = {name: _shown(record.parameters.get(name)) for name in names}
-        found = dict(headline(record))
+        numbers = dict(headline(record))
         line = {"run": row.name, "status": record.status + (f": {record.error}" if record.error else "")}
         if one:
-            line |= parameters | {name: found.get(name, "") for name in metrics}
+            line |= parameters | {name: numbers.get(name, "") for name in metrics}
         else:
             line["differing parameters"] = between.join(f"{name}={value}" for name, value in parameters.items())
-            line["key numbers"] = between.join(f"{name} {value}" for name, value in found.items())
+            line["key numbers"] = between.join(f"{name} {value}" for name, value in numbers.items())
         line["commit"] = (record.commit or "")[:8] + ("+" if record.dirty else "")
         line["device"] = " ".join(filter(None, [record.device, record.dtype]))
         line["seconds"] = "" if record.seconds is None else f"{record.seconds:.1f}"
         lines.append(line)
-    empty = {name for name in (lines[0] if lines else {}) if not any(line[name] for line in lines)}
-    return [{name: value for name, value in line.items() if name not in empty} for line in lines]
+    filled = [name for name in lines[0] if any(line[name] for line in lines)]
+    return [{name: line[name] for name in filled} for line in lines]
 
 
 def _shown(value: Any) -> str:
@@ -151,7 +135,7 @@ def _shown(value: Any) -> str:
 
 
 def _is_number(value: str) -> bool:
-    try:
-        return bool(float(value or 0)) or True
-    except ValueError:
-        return False
+    with contextlib.suppress(ValueError):
+        float(value or 0)
+        return True
+    return False

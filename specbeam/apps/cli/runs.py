@@ -1,73 +1,41 @@
-"""`specbeam run` and `specbeam reports`: execute notebooks, then look at what they left behind."""
+"""`specbeam run` and `specbeam reports`: execute notebooks, and make pages of their runs."""
 
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-Runs = Annotated[Path, typer.Option(help="Folder of executed notebooks and records.")]
-Params = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME", help="smoke, cpu, gpu, or a YAML file. Give it again to lay others over the first, in order."
-    ),
-]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Set one parameter; the value is YAML."),
-]
-Track = Annotated[str | None, typer.Option(help="Send each finished run to a tracker: wandb. Exit code 3 if it fails.")]
-Timeout = Annotated[float | None, typer.Option(metavar="SECONDS", help="What one run may take before it fails.")]
+from . import options
 
 
-def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Bad input ends as one line on stderr and exit code 2, a full disk or a missing right included."""
-
-    @wraps(command)
-    def guarded(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except (ValueError, OSError) as error:
-            print("specbeam: " + " ".join(str(error).split()), file=sys.stderr)
-            raise typer.Exit(2) from None
-
-    return guarded
-
-
-@one_line_errors
 def run(
     notebooks: Annotated[list[str], typer.Argument(help="Names in notebooks/, paths, or all.", metavar="NOTEBOOK...")],
-    params: Params = None,
-    parameter: Assignments = None,
+    params: options.Params = None,
+    parameter: options.Assignments = None,
     name: Annotated[str | None, typer.Option(help="Name of the run's files; default: the notebook's.")] = None,
-    timeout: Timeout = None,
-    track: Track = None,
-    out_dir: Runs = Path("build/runs"),
+    timeout: options.Timeout = None,
+    track: options.Track = None,
+    out_dir: options.Runs = Path("build/runs"),
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Execute notebooks with papermill; exit code 1 when one of them is not accepted."""
     # Papermill and what it brings take a second to import, which `specbeam --help` should not cost.
-    from specbeam.experiments.parameters import find_notebooks, parse_overrides, read_parameters, resolve_parameters
+    from specbeam.experiments import parameters
     from specbeam.experiments.runner import RunFailed, run_notebook
     from specbeam.reports.tracking import Tracking
 
-    paths = find_notebooks(notebooks)
-    overrides = parse_overrides(parameter or [])
-    names = {path: read_parameters(path).keys() for path in paths}
-    for given in overrides:
-        if not any(given in known for known in names.values()):
-            known = ", ".join(sorted(set().union(*names.values())))
-            raise ValueError(f"No notebook has a parameter {given!r}; there are: {known}.")
-    chosen = {path: {given: overrides[given] for given in overrides if given in names[path]} for path in paths}
+    paths = parameters.find_notebooks(notebooks)
+    overrides = parameters.parse_overrides(parameter or [])
+    known = {path: parameters.read_parameters(path) for path in paths}
+    parameters.check_values(overrides, known, "overrides")
+    chosen = {path: {key: overrides[key] for key in overrides if key in known[path]} for path in paths}
     _check_names(paths, name)
     for path in paths:  # all of them before the first, which may run for minutes
-        resolve_parameters(path, params, chosen[path])
+        parameters.resolve_parameters(path, params, chosen[path])
 
     tracking = Tracking(track)
     console = Console(stderr=True)
@@ -90,7 +58,7 @@ def run(
 
 
 def end(failed: bool, untracked: list[str]) -> None:
-    """The exit code: 1 when a run failed, 3 when runs are done but not tracked, which is told here."""
+    """Print why runs were not tracked, and exit: with 1 when a run failed, 3 when runs are done but not tracked."""
     for problem in untracked:
         print(f"specbeam: {problem}", file=sys.stderr)
     if failed or untracked:
@@ -109,9 +77,8 @@ def _check_names(paths: list[Path], name: str | None) -> None:
             )
 
 
-@one_line_errors
 def reports(
-    runs_dir: Runs = Path("build/runs"),
+    runs_dir: options.Runs = Path("build/runs"),
     out_dir: Annotated[Path, typer.Option(help="Where the pages go.")] = Path("build/reports"),
 ) -> None:
     """Write a page for every executed notebook and an index of them, and print the index's path."""

@@ -1,4 +1,4 @@
-"""`specbeam sweep`: a grid of runs, with a table that shows where they are."""
+"""`specbeam sweep`: a grid of runs, with a table of their states."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from .runs import Assignments, Params, Runs, Timeout, Track, end, one_line_errors
+from . import options
+from .runs import end
 
 if TYPE_CHECKING:
     from specbeam.experiments.sweep import Change, Point
@@ -26,29 +27,28 @@ if TYPE_CHECKING:
 COLOURS = {"waiting": "dim", "running": "bold cyan", "done": "green", "skipped": "dim green", "failed": "bold red"}
 
 
-@one_line_errors
 def sweep(
     notebook: Annotated[str, typer.Argument(help="Name in notebooks/, or a path.")],
     grid: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE,VALUE", help="A parameter and its values, as YAML; lists as [2,4],[8]."),
     ] = None,
-    params: Params = None,
-    parameter: Assignments = None,
+    params: options.Params = None,
+    parameter: options.Assignments = None,
     name: Annotated[str | None, typer.Option(help="What names of runs begin with; default: the notebook's.")] = None,
-    timeout: Timeout = None,
+    timeout: options.Timeout = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Run on Dask workers: an address like tcp://host:8786, or local.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Workers of --scheduler local, which disturb timings.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Run every point again, also what is done.")] = False,
-    track: Track = None,
-    out_dir: Runs = Path("build/runs"),
+    replace: Annotated[bool, typer.Option("--replace", help="Run every point again, finished ones too.")] = False,
+    track: options.Track = None,
+    out_dir: options.Runs = Path("build/runs"),
     reports_dir: Annotated[
         Path | None, typer.Option(help="Where the pages go; default: reports, beside the runs.")
     ] = None,
 ) -> None:
-    """Run a notebook at every point of a grid, one after the other; what is done already is skipped.
+    """Run a notebook at every point of a grid, one after the other; points that are done already are skipped.
 
     Start an interrupted sweep again with the same command. Exit code 1 when a point failed.
     """
@@ -92,7 +92,7 @@ def sweep(
 
 
 class Board:
-    """Where the points of a sweep are, as a table, a line, and the time that is left."""
+    """The states of a sweep's points, as a table and as lines, with an estimate of the time left."""
 
     def __init__(self, points: Sequence[Point]):
         self.points = points
@@ -110,7 +110,7 @@ class Board:
             self.seconds[name] = change.seconds
 
     def seconds_left(self) -> float | None:
-        """An estimate from the mean of the runs that are done, those of an earlier sweep included; None without any."""
+        """An estimate from the mean of the finished runs, those of an earlier sweep included; None without any."""
         known = [self.seconds[name] for name in self.seconds if self.states[name] in ("done", "skipped")]
         if not known:
             return None
@@ -120,7 +120,7 @@ class Board:
         return (sum(rest) + mean * list(self.states.values()).count("waiting")) / max(1, len(running))
 
     def counts(self) -> str:
-        """How many points are in which state, and the time left while there are unfinished ones."""
+        """The number of points in each state, and the time left while some are unfinished."""
         states = list(self.states.values())
         text = ", ".join(f"{states.count(state)} {state}" for state in COLOURS if state in states)
         left = self.seconds_left() if {"waiting", "running"} & set(states) else None
@@ -129,7 +129,7 @@ class Board:
         )
 
     def line(self, change: Change) -> str:
-        """A change as a line, for a file or a pipe. Empty for a point that just waits its turn."""
+        """A change as a line, for a file or a pipe. Empty for a point that only waits."""
         if change.state == "waiting" and not change.remark:
             return ""
         took = f"  {duration(change.seconds)}" if change.state in ("done", "failed") and change.seconds else ""
@@ -170,7 +170,7 @@ class Board:
 
 @contextmanager
 def shown(board: Board, console: Console) -> Iterator[Callable[[Change], None]]:
-    """A function that takes changes and shows them: a table that moves, or lines where there is no terminal."""
+    """A function that shows changes: in a live table, or as lines where there is no terminal."""
     if console.is_terminal:
         with Live(board, console=console, refresh_per_second=2):
             yield board.update

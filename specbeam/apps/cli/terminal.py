@@ -1,7 +1,7 @@
-"""A decode in a terminal: tokens coloured by verdict, while they come and at the end.
+"""A decode in a terminal: tokens in the colour of their verdict, while the decode runs and at its end.
 
-Where colour is not wanted (NO_COLOR) Rich leaves it out, and what was corrected stays bold; where the output is no
-terminal nobody looks on, and the text comes as it is.
+Where colour is not wanted (NO_COLOR) Rich leaves it out, and corrected tokens stay bold. Output that is no terminal
+gets the plain text, from `decode`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from specbeam.pictures.palette import ACCEPTED, CORRECTED, STATES, UNDRAFTED
 from specbeam.pictures.token_text import completed, lone, token_texts
 from specbeam.pictures.verdicts import History
 
-from .common import heading, summary
+from .summary import heading, summary
 
 STYLES = {ACCEPTED: "green", CORRECTED: "bold bright_blue", UNDRAFTED: ""}
 
@@ -31,26 +31,26 @@ def coloured(trace: Trace, texts: Mapping[int, str], result: int = 0, skipped: f
     history = History(trace, texts)
     moment = history.at()
     path = [node for node in history.results[result] if history.nodes[node].token not in skipped]
-    found = Text()
+    line = Text()
     for node, words in zip(path, completed([history.text(n) for n in path]), strict=True):
         # a terminal would obey an escape sequence that a model wrote
         safe = "".join(c if c.isprintable() or c in "\n\t" else "" if lone(c) else "�" for c in words)
-        found.append(safe, STYLES.get(moment.states[node], ""))
-    return found
+        line.append(safe, STYLES.get(moment.states[node], ""))
+    return line
 
 
 def legend() -> Text:
-    """What the styles mean, on a line."""
-    found = Text()
+    """The styles and their meaning, on one line."""
+    line = Text()
     for state, style in STYLES.items():
-        found.append(("" if not found else "  ") + STATES[state].label, style or "default")
-    return found
+        line.append(("" if not line else "  ") + STATES[state].label, style or "default")
+    return line
 
 
 def show(pair: Pair, inputs: Mapping[str, Tensor], method: str, options: Mapping[str, Any], console: Console) -> None:
-    """Decode one prompt before the eyes of whoever sits at `console`, and leave the text and a summary there.
+    """Decode one prompt with its text growing on `console`, and leave the text and a summary there.
 
-    Ctrl-C ends the decode and keeps what there is. `method` and `options` are as for `LiveDecode`.
+    Ctrl-C ends the decode and keeps the text so far. `method` and `options` are as for `LiveDecode`.
     """
     decode = LiveDecode(pair, inputs, method, {**options, "trace": True})
     special = frozenset(pair.tokenizer.all_special_ids)
@@ -84,7 +84,7 @@ def watch(decode: LiveDecode, tokenizer: Any, special: frozenset[int], console: 
                 return
             trace = shot.as_result()
             text = stripped(coloured(trace, token_texts(trace, tokenizer), 0, special))
-            # Live cannot redraw what has left the screen: the end of the text must do
+            # Live cannot redraw what has left the screen, so only the end of the text is shown
             lines = text.wrap(console, console.width)
             live.update(Text("\n").join(lines[-max(console.height - 2, 1) :]), refresh=True)
 
