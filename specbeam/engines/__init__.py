@@ -1,4 +1,17 @@
 """How a target is forwarded: everything that knows a loaded model, and no search.
 
-May import `core` and `files`.
+May import `core`, `files` and `compat`. Read in this order:
+
+    families       what differs among the causal LMs of transformers, as data
+    tree_cache     keys and values by slot, with room to grow
+    attention      grouped-query attention for a few rows, and ALiBi by position
+    torch_engine   any model whose attention takes a 4-D mask; also the masks
+    sequences      the engine for models that cannot take a tree
+    cuda_graphs, graph_engine   passes recorded and replayed on a GPU
+    probe          tries a model of an unknown family on a tiny tree
+    draft_size     how many nodes to draft, from foresight and latency
+    latency        measures and remembers a target's latency curve
+    memory, ranks  lack of memory; processes that share a target
+    target         puts all this together for one loaded model: `Target.of(model).decoding(...)` is a source
+    packing        linear layers laid out for a few rows at a time on a CPU
 """

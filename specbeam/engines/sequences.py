@@ -34,8 +34,13 @@ class SequenceEngine:
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def prefill(self, request: Request) -> Output:
-        """Read the left-padded prompts."""
-        self.tokens, self._model_inputs = 0, dict(request.model_inputs)
+        """Read the left-padded prompts. Raises ValueError for further inputs: sequences are not the prompts."""
+        if request.model_inputs:
+            raise ValueError(
+                f"{self.name} is read by sequences and takes no further inputs; leave out "
+                f"{', '.join(request.model_inputs)}, or use its own generate."
+            )
+        self.tokens = 0
         self._slots = request.input_ids.cpu().numpy()  # the token in every slot, as there is no other cache
         texts = [row[seen] for row, seen in zip(self._slots, request.attention_mask.bool().cpu().numpy(), strict=True)]
         self._shortest = min(map(len, texts))
@@ -89,7 +94,7 @@ class SequenceEngine:
         vocabulary is wide.
         """
         input_ids = pad_sequence([torch.from_numpy(text) for text in texts], batch_first=True).to(self.model.device)
-        options: dict[str, Any] = dict(self._model_inputs)
+        options: dict[str, Any] = {}
         if self._keeps_logits:
             options["logits_to_keep"] = input_ids.shape[1] - self._shortest + 1
         if self.state_layers:

@@ -75,3 +75,14 @@ def test_a_draft_with_the_targets_own_distribution_is_never_refused() -> None:
     p = torch.tensor([0.1, 0.2, 0.7])
     generator = torch.Generator().manual_seed(1)
     assert all(accept_or_replace(p, p.clone(), t, generator) == (True, t) for t in (0, 1, 2) for _ in range(200))
+
+
+def test_the_chains_of_a_batch_are_drafted_together() -> None:
+    """A level of all prompts is one pass of the draft model, however many prompts there are."""
+    ids = torch.tensor([[seed, 2, 5] for seed in range(8)])
+    pair = fake_pair(hash_lm(24, 1), sb.ModelDraft(hash_lm(24, 1)))
+    generator = torch.Generator().manual_seed(0)
+    options = {"do_sample": True, "generator": generator, "num_assistant_tokens": 4, "max_new_tokens": 20}
+    stats = sb.speculative(pair, {"input_ids": ids}, **options).stats
+    assert stats.drafted > 4 * stats.target_passes
+    assert stats.draft_passes <= 1 + 4 * (stats.target_passes - 1)

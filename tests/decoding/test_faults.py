@@ -250,6 +250,37 @@ def test_an_interrupt_within_a_draft_is_no_fault_of_the_draft() -> None:
         decode(fake_pair(target, draft), ONE, 2)
 
 
+class Hungry(Oracle):
+    """Runs out of memory where it is asked about more than `room` nodes at once."""
+
+    def __init__(self, target: Any, room: int):
+        super().__init__(target)
+        self.room, self.answered = room, 0
+
+    def expand(self, trees: Any, nodes: Any) -> Any:
+        if sum(map(len, nodes)) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self.answered += 1
+        return super().expand(trees, nodes)
+
+
+def test_a_draft_without_memory_is_asked_about_fewer_nodes_and_not_taken_for_a_faulty_one() -> None:
+    target = hash_lm(24, 5)
+    draft = Hungry(target, room=2)
+    with pytest.warns(UserWarning, match="Hungry ran out of memory over all nodes") as caught:
+        decoded = decode(fake_pair(target, draft), PROMPTS, 3, num_assistant_tokens=12)
+    assert draft.answered > 2 and decoded.stats.drafted > 0 and not any("failed" in str(w.message) for w in caught)
+    assert decoded.sequences == decode(fake_pair(target), PROMPTS, 3, plain=True).sequences
+
+
+def test_a_draft_that_has_no_memory_for_one_node_is_left_out_by_name() -> None:
+    target = hash_lm(24, 5)
+    with pytest.warns(UserWarning, match="Hungry ran out of memory in expand; decoding goes on without it"):
+        decoded = decode(fake_pair(target, Hungry(target, room=0)), PROMPTS, 3, num_assistant_tokens=12)
+    assert decoded.stats.drafted == 0
+    assert decoded.sequences == decode(fake_pair(target), PROMPTS, 3, plain=True).sequences
+
+
 class Bare:
     """A draft that has `expand` and nothing else, not even the base class."""
 

@@ -61,10 +61,19 @@ def test_what_is_no_rising_curve_is_refused(nodes: tuple[int, ...], seconds: tup
         LatencyCurve(nodes, seconds)
 
 
-def test_a_measured_curve_never_falls() -> None:
+def test_a_wider_pass_that_was_faster_counts_as_long_as_the_narrower_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, seconds = [0.0], {1: 2.0, 2: 1.0, 8: 5.0}
+
+    class Timed(TorchEngine):
+        def forward(self, tree_pass: TreePass) -> Output:
+            now[0] += seconds[tree_pass.tokens.shape[1]]
+            return super().forward(tree_pass)
+
     model = tiny()
+    monkeypatch.setattr(Target, "engine", lambda target: Timed(target.model))
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])
     curve = measure_latency(Target.of(model), nodes=(1, 2, 8), repeats=1)
-    assert curve.nodes == (1, 2, 8) and list(curve.seconds) == sorted(curve.seconds) and curve.seconds[0] > 0
+    assert (curve.nodes, curve.seconds) == ((1, 2, 8), (2.0, 2.0, 5.0))
 
 
 def test_a_tiny_model_is_not_measured() -> None:
