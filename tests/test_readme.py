@@ -48,8 +48,16 @@ def test_links_lead_to_files_and_headings_that_are_there():
     headings = {slug(each) for each in re.findall(r"^#+ (.+)$", README, re.M)}
     assert targets and not [t for t in targets if t.startswith("#") and t[1:] not in headings]
     assert not [t for t in targets if not t.startswith("#") and not (ROOT / t).exists()]
-    files = set(re.findall(r"`(\w+\.py)`", README)) | set(re.findall(r"`(?:specbeam|tests)/(\w+\.py)`", README))
-    assert not [f for f in files if not (ROOT / "specbeam" / f).exists() and not (ROOT / "tests" / f).exists()]
+
+
+def test_files_that_the_pages_for_readers_name_are_there():
+    house = (ROOT / "specbeam" / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:specbeam|tests)/[\w/.]+)`", README + house))
+    named |= {
+        f"specbeam/{path}" for path in re.findall(r"`(\w+/[\w/.]*|\w+\.py)`", house) if not path.startswith("tests")
+    }
+    assert {"specbeam/core/draft.py", "specbeam/core/", "specbeam/compat.py"} <= named
+    assert not [path for path in named if "NN_" not in path and not (ROOT / path).exists()]
 
 
 def test_the_table_of_notebooks_has_each_with_its_own_question():
