@@ -32,6 +32,21 @@ AFTER_HEAD = {
 }
 AFTER_HEAD_OF = {"hyperclovax": {"logits_scaling": "times"}}  # the same name, another meaning
 
+# the model types that are compared with `generate` on tiny random models (`evaluation/tiny_families.py`)
+TESTED = frozenset(
+    {
+        *("apertus", "arcee", "bamba", "biogpt", "bitnet", "bloom", "codegen", "cohere", "cohere2", "ctrl"),
+        *("cwm", "deepseek_v2", "deepseek_v3", "diffllama", "ernie4_5", "exaone4", "falcon", "falcon_h1"),
+        *("falcon_mamba", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "gpt2", "gpt_bigcode", "gpt_neo"),
+        *("gpt_neox", "gpt_oss", "gptj", "granite", "granite_swa", "granitemoe", "granitemoehybrid", "helium"),
+        *("hunyuan_v1_dense", "hyperclovax", "jamba", "lfm2", "llama", "llama4_text", "mamba", "mamba2"),
+        *("minicpm3", "mistral", "mixtral", "mpt", "nanochat", "nemotron", "olmo", "olmo2", "olmo3", "olmoe"),
+        *("openai-gpt", "opt", "persimmon", "phi", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3"),
+        *("qwen3_moe", "qwen3_next", "recurrent_gemma", "rwkv", "seed_oss", "smollm3", "stablelm"),
+        *("starcoder2", "vaultgemma", "xlstm"),
+    }
+)
+
 
 _found: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # why a model cannot take a tree, where trying it told
 

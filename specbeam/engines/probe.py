@@ -22,9 +22,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from specbeam.core.scorer import TreeScorer
 from specbeam.core.tree import ROOT, TokenTree
 
-from .families import bound, found_bound, text_config
+from .families import TESTED, bound, found_bound, text_config
 from .memory import ran_out
-from .tiny_families import FAMILIES
 
 PROMPT, BRANCH = 3, 2  # tokens
 # The share of the logits' spread that two ways to the same tokens may differ by. Rounding came to 1e-2 in float16 for
@@ -33,7 +32,7 @@ PROMPT, BRANCH = 3, 2  # tokens
 NOISE = {torch.float64: 1e-5, torch.float32: 1e-3}
 COARSE_NOISE = 0.1
 
-_CLASSES = {MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(family.kind) for family in FAMILIES}
+_CLASSES = {MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind) for kind in TESTED}
 _passed: WeakSet[PreTrainedModel] = WeakSet()
 
 

@@ -16,8 +16,8 @@ from specbeam.core.scorer import TreeScorer
 from specbeam.core.tree import ROOT, TokenTree
 from specbeam.engines import cuda_graphs
 from specbeam.engines.graphed_scorer import GraphedScorer
-from specbeam.engines.tiny_families import FAMILIES, Family
 from specbeam.evaluation.family_cases import FEW, WildDraft, run_family
+from specbeam.evaluation.tiny_families import FAMILIES, Family
 
 
 class Again:

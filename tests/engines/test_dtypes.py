@@ -19,8 +19,8 @@ from specbeam.core.scorer import TreeScorer
 from specbeam.core.tree import TokenTree
 from specbeam.drafts.eagle import FeatureDraft
 from specbeam.drafts.trained import SHIPPED, load_draft, new_draft, save_draft
-from specbeam.engines.tiny_families import FAMILIES, tiny_model
 from specbeam.evaluation.agreement import agreement
+from specbeam.evaluation.tiny_families import FAMILIES, tiny_model
 from specbeam.models.embedded import carrier_file
 from specbeam.models.load import load_pair
 

@@ -20,7 +20,7 @@ from specbeam.engines.families import bound
 from specbeam.engines.packing import pack_linear
 from specbeam.engines.probe import _passed, probed
 from specbeam.engines.sequences import SequenceScorer, scorer_for
-from specbeam.engines.tiny_families import FAMILIES, tiny_model
+from specbeam.evaluation.tiny_families import FAMILIES, tiny_model
 
 INPUTS = {
     "input_ids": torch.tensor([[0, 0, 3, 1, 4], [2, 7, 1, 8, 2]]),
