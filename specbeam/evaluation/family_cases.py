@@ -25,6 +25,7 @@ from specbeam.drafts.model import ModelDraft
 from specbeam.engines.cuda_graphs import record_passes
 from specbeam.engines.families import bound, windows
 from specbeam.models.load import Pair
+from specbeam.models.stopping import cut_after_stop
 
 from .tiny_families import EOS, VOCABULARY, Family, tiny_model
 
@@ -117,16 +118,10 @@ def run_family(
             str(model.dtype).removeprefix("torch."),
             remark="; ".join(filter(None, (reason, UNCACHED.get(family.kind)))),
         )
-        seen: set[int] = set()
-        for case in cases:
-            row.cases += 1
-            difference, tokens = run_case(model, case)
-            seen |= tokens
-            if difference is None:
-                row.equal += 1
-            else:
-                row.different.append(f"{case}: {difference}")
-        row.tokens = len(seen)
+        results = [(case, *run_case(model, case)) for case in cases]
+        row.different = [f"{case}: {difference}" for case, difference, _ in results if difference is not None]
+        row.cases, row.equal = len(results), len(results) - len(row.different)
+        row.tokens = len(set().union(*(tokens for *_, tokens in results)))
         rows.append(row)
     return rows
 
@@ -181,16 +176,12 @@ def expected(model: Any, inputs: Mapping[str, Tensor], num_beams: int) -> list[t
         output_scores=num_beams > 1,
         output_logits=num_beams == 1,
     )
-    sequences = [_cut(row) for row in output.sequences[:, ids.shape[1] :].tolist()]
+    sequences = [cut_after_stop(row, [EOS]) for row in output.sequences[:, ids.shape[1] :].tolist()]
     if num_beams > 1:
         return list(zip(sequences, output.sequences_scores.tolist(), strict=True))
     steps = [step.float().log_softmax(-1) for step in output.logits]
     scores = [sum(float(steps[i][b, t]) for i, t in enumerate(row)) for b, row in enumerate(sequences)]
     return list(zip(sequences, scores, strict=True))
-
-
-def _cut(row: list[int]) -> list[int]:
-    return row[: row.index(EOS) + 1] if EOS in row else row
 
 
 def _difference(found: Decoded, wanted: list[tuple[list[int], float]]) -> str | None:
@@ -207,5 +198,6 @@ def _difference(found: Decoded, wanted: list[tuple[list[int], float]]) -> str | 
 
 
 def _branches(trace: Any) -> bool:
+    """Whether a node of the tree had two verified children."""
     parents = [node.parent for node in trace.nodes[1:] if node.verified is not None]
     return len(set(parents)) < len(parents)

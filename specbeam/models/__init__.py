@@ -6,4 +6,5 @@ load         `load_pair`: which model, which draft, on which device
 checkpoints  loading with transformers, and clear errors for what cannot be loaded
 embedded     the default model: out of its pip package, into the user's cache
 prompts      `render_prompt`: texts and conversations to `input_ids` and `attention_mask`
+stopping     the tokens that end an answer
 """

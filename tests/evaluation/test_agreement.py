@@ -10,7 +10,7 @@ from fakes import fake_pair
 from tiny_models import tiny_llama
 
 import specbeam as sb
-from specbeam.evaluation.agreement import Agreement, Difference, _parting, _Steps, agreement
+from specbeam.evaluation.agreement import Agreement, Difference, _divergence, _Search, agreement
 from specbeam.evaluation.tiny_families import tiny_model
 
 
@@ -59,10 +59,10 @@ def test_results_of_different_lengths_are_compared_as_the_search_compares_them()
 
 
 def test_a_greedy_text_that_goes_on_is_compared_where_the_other_one_ends() -> None:
-    ended, other = _Steps(0), _Steps(0)
+    ended, other = _Search(0), _Search(0)
     ended.running, ended.result = [[[]], [[5]]], [5, 2]
     other.running, other.result = [[[]], [[5]], [[5, 7]], [[5, 7, 9]]], [5, 7, 9, 4]
-    assert _parting(ended, other) == (2, [5, 2], [5, 7])
+    assert _divergence(ended, other) == (2, [5, 2], [5, 7])
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])

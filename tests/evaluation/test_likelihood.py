@@ -53,6 +53,15 @@ def test_padding_and_batches_change_nothing(pairs):
         assert one == pytest.approx(by_hand(model, prompt, sequence), abs=1e-9)
 
 
+def test_equal_sequences_after_equal_prompts_are_scored_once():
+    model, passes = tiny_llama(layers=1), []
+    prompts, sequences = [[1, 2], [3], [1, 2], [1, 2], [3]], [[5, 6], [7], [5, 6], [8], [7]]
+    with model.register_forward_pre_hook(lambda module, _, given: passes.append(given["input_ids"]), with_kwargs=True):
+        found = log_probs(model, prompts, sequences)
+    assert [len(ids) for ids in passes] == [3]
+    assert found[0] == found[2] != found[3] and found[1] == found[4]
+
+
 def test_absolute_positions_and_models_that_compute_all_logits_are_served():
     model = tiny_gpt2()
     prompts, sequences = [[1, 2, 3, 4, 5], [6]], [[7, 8], [9, 10, 11]]

@@ -69,7 +69,7 @@ def distill(
                 target or NAME,
                 out,
                 **{"positions": positions, "minutes": minutes, "kept_tokens": kept_tokens, "passages": texts},
-                **{"rows": rows, "length": length, "written": written, "told": told},
+                **{"rows": rows, "length": length, "written": written, "report": told},
                 licence=f"{LICENCE}; {PASSAGES_LICENCE}" if texts else LICENCE,
             )
         except KeyboardInterrupt:

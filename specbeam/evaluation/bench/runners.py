@@ -22,6 +22,7 @@ from specbeam.drafts.recall import NgramDraft, RecallDraft
 from specbeam.engines.packing import PackedLinear
 from specbeam.models.checkpoints import check_vocabulary
 from specbeam.models.load import Pair, load_pair
+from specbeam.models.stopping import cut_after_stop, stop_tokens
 
 from .cases import ALL, ASSISTED, LOOKUP, NO_DRAFT, PACKED, PLAIN, TRAINED, UNTRAINED, Run, Runner
 
@@ -105,9 +106,7 @@ def make_runners(who: Contenders, max_new_tokens: int) -> dict[str, Runner]:
 
 def _transformers(target: Any, max_new_tokens: int, **options: Any) -> Runner:
     settings = {"max_new_tokens": max_new_tokens, "do_sample": False, "return_dict_in_generate": True, **options}
-
-    eos = target.generation_config.eos_token_id
-    ends = set(eos if isinstance(eos, list) else [eos])
+    stops = stop_tokens(target)
 
     def run(inputs: Mapping[str, Any], num_beams: int) -> Run:
         with _watched(target) as passes, _watched(options.get("assistant_model")) as draft_passes:
@@ -115,7 +114,7 @@ def _transformers(target: Any, max_new_tokens: int, **options: Any) -> Runner:
             output = target.generate(**inputs, num_beams=num_beams, **settings)
             taken = _now(target) - began
         rows, width = inputs["input_ids"].shape
-        tokens = [token for row in output.sequences[:, width:].tolist() for token in _ended(row, ends)]
+        tokens = [token for row in output.sequences[:, width:].tolist() for token in cut_after_stop(row, stops)]
         stats = Stats(
             steps=len(passes) if num_beams * rows > 1 else len(tokens),
             new_tokens=len(tokens),
@@ -145,11 +144,6 @@ def _ours(pair: Pair, one: Callable[..., Decoded], several: Callable[..., Decode
         return Run(taken, tokens, decoded.stats, decoded.stats.peak_kv_tokens, forwarded)
 
     return run
-
-
-def _ended(row: list[int], ends: set[int | None]) -> list[int]:
-    """A row without the padding behind the token that ends it."""
-    return row[: next((place + 1 for place, token in enumerate(row) if token in ends), len(row))]
 
 
 @contextmanager
