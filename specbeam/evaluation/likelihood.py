@@ -30,27 +30,8 @@ class Likelihood:
     sizes: list[int] | None = None
 
     @property
-    def empty(self) -> list[int]:
-        """The outputs without tokens, which no figure includes: a table should name them."""
-        return [index for index, count in enumerate(self.tokens) if not count]
-
-    @property
-    def perplexity(self) -> float | None:
-        """Of the corpus, not a mean of perplexities: exp(-nats / tokens). None without tokens.
-
-        Jelinek et al. 1977. Comparable under one tokenizer only.
-        """
-        return perplexity(self.rows) if sum(self.tokens) else None
-
-    @property
-    def bits_per_byte(self) -> float | None:
-        """Comparable across tokenizers (Gao et al. 2020, The Pile, section 3.1). None without text."""
-        rows = list(zip(self.nats, self.sizes or [], strict=False))
-        return bits_per_byte(rows) if sum(self.sizes or []) else None
-
-    @property
     def rows(self) -> list[list[float]]:
-        """(nats, tokens) of every output that has tokens, for `intervals.bootstrap(rows, perplexity)`."""
+        """(nats, tokens) of the outputs that have tokens, for `perplexity` and `intervals.bootstrap`."""
         return [[nats, float(count)] for nats, count in zip(self.nats, self.tokens, strict=True) if count]
 
 
@@ -125,7 +106,7 @@ def judge(
 
     Prompts are rendered with the judge's chat template if it has one (`render_prompt`). Texts are tokenized separately
     and without special tokens, so that the end of the answer does not count. Perplexities under two tokenizers are not
-    comparable; `bits_per_byte` is.
+    comparable; `bits_per_byte` of nats and sizes is.
 
     Raises ValueError as `log_probs` does.
     """
@@ -139,14 +120,20 @@ def judge(
 
 
 def perplexity(rows: Any) -> float:
-    """exp(-nats / tokens) of rows (nats, tokens) summed over outputs; a statistic for `intervals.bootstrap`."""
+    """exp(-nats / tokens) of rows (nats, tokens) summed over outputs: of the corpus, not a mean of perplexities.
+
+    Jelinek et al. 1977. Comparable under one tokenizer only. A statistic for `intervals.bootstrap`.
+    """
     nats, tokens = (math.fsum(column) for column in zip(*rows, strict=True))
     surprise = -nats / tokens
     return math.exp(surprise) if surprise < 700 else math.inf  # a float ends a little above exp(709)
 
 
 def bits_per_byte(rows: Any) -> float:
-    """-bits / bytes of rows (nats, bytes) summed over outputs; a statistic for `intervals.bootstrap`."""
+    """-bits / bytes of rows (nats, bytes) summed over outputs; a statistic for `intervals.bootstrap`.
+
+    Comparable across tokenizers (Gao et al. 2020, The Pile, section 3.1).
+    """
     nats, sizes = (math.fsum(column) for column in zip(*rows, strict=True))
     return -nats / math.log(2) / sizes
 
@@ -156,17 +143,17 @@ def length_penalised(nats: float, length: int, length_penalty: float = 1.0) -> f
     return nats / max(length, 1) ** length_penalty
 
 
-def score_gaps(found: Likelihood, exact: Likelihood, length_penalty: float = 1.0) -> list[Gap]:
+def score_gaps(outputs: Likelihood, exact: Likelihood, length_penalty: float = 1.0) -> list[Gap]:
     """The gap of each output to exact beam search's best for the same prompt, both under the target.
 
     Raises ValueError for unlike numbers of outputs.
     """
-    if len(found.nats) != len(exact.nats):
+    if len(outputs.nats) != len(exact.nats):
         raise ValueError(
-            f"{len(found.nats)} outputs and {len(exact.nats)} of exact beam search: give one a prompt each"
+            f"{len(outputs.nats)} outputs and {len(exact.nats)} of exact beam search: give one a prompt each"
         )
     gaps = []
-    for nats, tokens, best, length in zip(found.nats, found.tokens, exact.nats, exact.tokens, strict=True):
+    for nats, tokens, best, length in zip(outputs.nats, outputs.tokens, exact.nats, exact.tokens, strict=True):
         score = length_penalised(best, length, length_penalty) - length_penalised(nats, tokens, length_penalty)
         gaps.append(Gap(best - nats, score))
     return gaps

@@ -77,7 +77,8 @@ def bleu(
     counts = [[*one.counts, *one.totals, one.sys_len, one.ref_len] for one in sentences]
 
     def of_counts(resampled: Any) -> float:
-        sums, order = [int(value) for value in resampled.sum(0)], metric.max_ngram_order
+        sums: list[Any] = resampled.sum(0).astype(int).tolist()
+        order = metric.max_ngram_order
         names = ("smooth_method", "smooth_value", "effective_order", "max_ngram_order")
         settings = {name: getattr(metric, name) for name in names}
         return BLEU.compute_bleu(sums[:order], sums[order : 2 * order], *sums[2 * order :], **settings).score

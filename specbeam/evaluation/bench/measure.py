@@ -1,7 +1,7 @@
 """Speed against transformers: `python -m specbeam.evaluation.bench.measure`, or `make bench`.
 
-All sides decode the same prompts with the same weights in one process, taking turns. What is decoded is in
-`bench_cases`, who decodes in `bench_runners`, and what is made of it in `bench_report`.
+All runners decode the same prompts with the same weights in one process, taking turns. `cases` holds the prompts,
+`runners` the decoders, and `report` turns their runs into ratios.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def measure(
 ) -> Runs:
     """Run everything `repeats` times, interleaved: repeat by repeat, case by case, prompt by prompt.
 
-    The runners take their turns in their order at every prompt, so that a slow spell of the machine meets all of them.
+    The runners take turns on every prompt, so that a slow spell of the machine affects all of them.
     """
     runs: Runs = {(case.label, name): [] for case in cases for name in runners if case.takes(name)}
     for repeat in range(repeats):
