@@ -54,16 +54,6 @@ def commit_hash(config: Any) -> str | None:
     return getattr(config, "_commit_hash", None)
 
 
-def name_or_path(config: Any) -> str:
-    """What `from_pretrained` was called with."""
-    return getattr(config, "_name_or_path", "")
-
-
-def set_name(config: Any, name: str) -> None:
-    """Have `config` say that it came from `name`, as `from_pretrained` does."""
-    config._name_or_path = name
-
-
 def is_causal_lm(config: Any) -> bool:
     """Whether `AutoModelForCausalLM` has a class for `config`; it says so only by failing."""
     return type(config) in AutoModelForCausalLM._model_mapping

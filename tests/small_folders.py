@@ -1,10 +1,13 @@
-"""Checkpoints of tiny random models, saved as a user's folders are."""
+"""Checkpoints of tiny random models, saved as a user's folders are, and a cache of converted models."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from specbeam.models import embedded
 
 WORDS = ["<unk>", "</s>", "hello", "world", "and", "more", "words", "here"]
 
@@ -29,3 +32,16 @@ def save_llama(folder, words=WORDS, rows=None, layers=1, dtype=torch.float32):
     model.to(dtype).save_pretrained(folder)
     make_tokenizer(words).save_pretrained(folder)
     return str(folder)
+
+
+def fill(folder: Path) -> None:
+    """Write what a conversion writes, all of it empty."""
+    folder.mkdir(exist_ok=True)
+    for name in (*embedded.FILES, embedded.TEMPLATE):
+        (folder / name).write_text("{}")
+    (folder / embedded.WEIGHTS).write_bytes((2).to_bytes(8, "little") + b"{}")
+
+
+def kept(cache: Path) -> list[Path]:
+    """What a cache holds beside the files that are locked while it is written."""
+    return [entry for entry in cache.iterdir() if entry.suffix != ".lock"]

@@ -45,6 +45,8 @@ AFTER_HEAD = {
 }
 AFTER_HEAD_OF = {"hyperclovax": {"logits_scaling": "times"}}  # the same name, another meaning
 
+# the model types that are compared with `generate` on tiny random models (`evaluation/tiny_families.py`)
+
 
 def text_config(model: PreTrainedModel) -> Any:
     """The configuration of the language model, where a model has several."""

@@ -1,10 +1,9 @@
-"""How often transformers' tokens come out where rounding can decide, and whether rounding explains the differences.
+"""How often our tokens equal transformers' in low precision, and whether rounding explains the differences.
 
-In float64 and float32 the answer is always. In bfloat16 two continuations are often equally likely up to rounding,
-and then the order of additions decides. transformers disagrees with itself too under a change that means nothing,
-such as padding the prompt. So a rate says little without that *control* beside it, and each difference needs a reason:
-at the first step where two decodes stand on different sequences, those must be as likely as each other, up to the noise
-that transformers itself shows.
+In float64 and float32 they are always equal. In bfloat16 two continuations are often equally likely up to rounding, and
+the order of additions decides. transformers then differs even from itself, for example when the prompt is padded. So
+the rate needs that *control* beside it, and every difference needs an explanation: at the first step where two decodes
+continue different sequences, these must be equally likely, up to the noise that transformers itself shows.
 """
 
 from __future__ import annotations
@@ -21,31 +20,33 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from specbeam.decoding.decoders import speculative, speculative_beam
 from specbeam.models.load import Pair
 
+from .likelihood import log_probs, token_log_probs
+
 PADDING = 3  # tokens that the control puts in front of the prompt
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Where two decodes of a prompt part."""
+    """Where two decodes of one prompt diverge."""
 
     prompt: int
-    step: int  # the first one before which they stand on different sequences; their number, if only the results differ
-    margin: float  # nats between the two sequences, by the target; as if of one length, if they are of two
+    step: int  # the first that continues different sequences; the number of steps if only the results differ
+    margin: float  # nats between the two sequences under the target, scaled to one length if their lengths differ
     control: bool  # whether it is transformers against itself
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What `agreement` found.
+    """The result of `agreement`.
 
-    `noise` (nats) is the largest change of a score between two ways in which transformers reads the same text: behind
-    padding, and token by token as `generate` does. It is no less than the distance of two neighbouring numbers of the
-    model's dtype at its largest logit: a logit is not known any better.
+    `noise` (nats) is the largest change of a score between ways in which transformers can read the same text: in one
+    pass, after padding, and token by token as `generate` does. It is at least the spacing of numbers in the model's
+    dtype at its largest logit.
     """
 
     prompts: int
-    equal: int  # prompts with transformers' tokens
-    control_equal: int  # prompts on which transformers gave its own tokens again, with a padded prompt
+    equal: int  # prompts on which our tokens are transformers'
+    control_equal: int  # prompts on which transformers repeated its own tokens after padding the prompt
     noise: float
     differences: list[Difference]
 
@@ -59,7 +60,7 @@ class Agreement:
 
     @property
     def unexplained(self) -> list[Difference]:
-        """Differences from transformers whose margin is beyond the noise of two sequences: bugs, until shown else."""
+        """Differences from transformers beyond the noise of two sequences: bugs until proven otherwise."""
         return [one for one in self.differences if not one.control and one.margin > 2 * self.noise]
 
 
@@ -73,7 +74,7 @@ def agreement(
         prompts: inputs of one prompt each, without padding (`render_prompt`).
         num_beams: 1 compares `speculative` with greedy decoding, more `speculative_beam` with beam search.
 
-    Raises ValueError for no prompt, and for inputs that hold several.
+    Raises ValueError for no prompts, and for inputs with several.
     """
     if not prompts:
         raise ValueError("agreement needs at least one prompt.")
@@ -88,62 +89,62 @@ def agreement(
         options = {"max_new_tokens": max_new_tokens}
         theirs = _generated(target, ids, 0, num_beams, options)
         again = _generated(target, ids, PADDING, num_beams, options)
-        ours = _Steps(ids.shape[1])
+        ours = _Search(ids.shape[1])
         request = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         options = {**options, "logits_processor": LogitsProcessorList([ours])}
         if num_beams == 1:
-            found = speculative(pair, request, **options)
+            decoded = speculative(pair, request, **options)
         else:
-            found = speculative_beam(pair, request, num_beams=num_beams, **options)
-        ours.result = found.sequences[0]
+            decoded = speculative_beam(pair, request, num_beams=num_beams, **options)
+        ours.result = decoded.sequences[0]
         noise = max(noise, _noise(target, ids, theirs, of_sums=num_beams > 1))
         for other, control in ((ours, False), (again, True)):
             if other.result == theirs.result:
                 equal, control_equal = equal + (not control), control_equal + control
             else:
-                step, *both = _parting(other, theirs)
-                one, two = (_score(target, ids, tokens) / len(tokens) for tokens in both)
+                step, *both = _divergence(other, theirs)
+                one, two = (sum(each) / len(each) for each in log_probs(target, ids, both))
                 margin = abs(one - two) * 2 / sum(1 / len(tokens) for tokens in both)
                 differences.append(Difference(number, step, margin, control))
     return Agreement(len(prompts), equal, control_equal, noise, differences)
 
 
-class _Steps(LogitsProcessor):
-    """Changes nothing and keeps the sequences that a search stands on, step by step."""
+class _Search(LogitsProcessor):
+    """Changes nothing and records the running sequences of a search, step by step."""
 
     def __init__(self, prompt_length: int):
         self.prompt_length = prompt_length
         self.running: list[list[list[int]]] = []
         self.result: list[int] = []
-        self.scores = torch.empty(0)  # its log-probabilities as `generate` came to them; of beams, their sum
+        self.scores = torch.empty(0)  # `generate`'s log-probabilities of the result; of beams, their sum
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         self.running.append(input_ids[:, self.prompt_length :].tolist())
         return scores
 
 
-def _generated(target: Any, ids: Tensor, padding: int, num_beams: int, options: Mapping[str, Any]) -> _Steps:
-    """transformers' own decode of a prompt behind so many padding tokens."""
-    steps = _Steps(ids.shape[1] + padding)
+def _generated(target: Any, ids: Tensor, padding: int, num_beams: int, options: Mapping[str, Any]) -> _Search:
+    """transformers' own decode of a prompt after so many padding tokens."""
+    search = _Search(ids.shape[1] + padding)
     padded, mask = _padded(ids, padding)
     output = target.generate(
         input_ids=padded,
         attention_mask=mask,
         num_beams=num_beams,
         do_sample=False,
-        logits_processor=LogitsProcessorList([steps]),
+        logits_processor=LogitsProcessorList([search]),
         return_dict_in_generate=True,
         output_logits=num_beams == 1,
         output_scores=num_beams > 1,
         **options,
     )
-    steps.result = output.sequences[0, padded.shape[1] :].tolist()
+    search.result = output.sequences[0, padded.shape[1] :].tolist()
     if num_beams > 1:
         penalty = target.generation_config.length_penalty
-        steps.scores = output.sequences_scores.cpu() * len(steps.result) ** (1.0 if penalty is None else penalty)
+        search.scores = output.sequences_scores.cpu() * len(search.result) ** (1.0 if penalty is None else penalty)
     else:
-        steps.scores = _log_probs(torch.cat(output.logits), steps.result)
-    return steps
+        search.scores = token_log_probs(torch.cat(output.logits), search.result)
+    return search
 
 
 def _padded(ids: Tensor, padding: int) -> tuple[Tensor, Tensor]:
@@ -151,22 +152,22 @@ def _padded(ids: Tensor, padding: int) -> tuple[Tensor, Tensor]:
     return torch.cat([filler, ids], 1), torch.cat([filler, torch.ones_like(ids)], 1)
 
 
-def _parting(one: _Steps, two: _Steps) -> tuple[int, list[int], list[int]]:
-    """The first step before which two decodes stand on different sequences, and the first two that differ."""
+def _divergence(one: _Search, two: _Search) -> tuple[int, list[int], list[int]]:
+    """The first step at which two decodes continue different sequences, and the first two that differ."""
     for step, (rows, others) in enumerate(zip(one.running, two.running, strict=False)):
         for row, other in zip(rows, others, strict=True):
             if row != other:
                 return step, row, other
     first, second = one.result, two.result
     step = min(len(one.running), len(two.running))
-    if len(one.running[0]) == 1:  # greedy decoding looks at one token: what the other wrote after it tells nothing
+    if len(one.running[0]) == 1:  # greedy decoding compares single tokens, not what follows them
         first, second = first[:step], second[:step]
     return step, first, second
 
 
 @torch.inference_mode()
 def _logits(target: Any, ids: Tensor, tokens: Sequence[int], padding: int = 0) -> Tensor:
-    """The target's logits at each of `tokens` after a prompt, all in one pass; shape (tokens, vocabulary)."""
+    """The target's logits for each of `tokens` after a prompt, from one pass; shape (tokens, vocabulary)."""
     text = torch.tensor([list(tokens)], device=ids.device)
     padded, mask = _padded(torch.cat([ids, text], 1), padding)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
@@ -175,23 +176,14 @@ def _logits(target: Any, ids: Tensor, tokens: Sequence[int], padding: int = 0) -
     return logits[-len(tokens) - 1 : -1]
 
 
-def _log_probs(logits: Tensor, tokens: Sequence[int]) -> Tensor:
-    """Of `tokens`, in nats; shape (tokens,)."""
-    text = torch.tensor(list(tokens), device=logits.device)
-    return logits.float().log_softmax(-1).gather(1, text[:, None])[:, 0]
-
-
-def _score(target: Any, ids: Tensor, tokens: Sequence[int]) -> float:
-    return float(_log_probs(_logits(target, ids, tokens), tokens).sum()) if tokens else 0.0
-
-
-def _noise(target: Any, ids: Tensor, theirs: _Steps, of_sums: bool) -> float:
-    """How much another way of reading changes the log-probability of a token, or the sum over a beginning, at most."""
+def _noise(target: Any, ids: Tensor, theirs: _Search, of_sums: bool) -> float:
+    """The largest change of a token's log-probability, or of a sum over the first tokens, by another way of reading."""
     logits = _logits(target, ids, theirs.result)
-    found, padded = (_log_probs(one, theirs.result) for one in (logits, _logits(target, ids, theirs.result, PADDING)))
-    by_padding, by_steps = found - padded, found.cpu() - theirs.scores.cpu()
+    both = (logits, _logits(target, ids, theirs.result, PADDING))
+    plain, padded = (token_log_probs(one.float(), theirs.result) for one in both)  # `generate` gives float32 too
+    by_padding, by_steps = plain - padded, plain.cpu() - theirs.scores.cpu()
     if of_sums:
-        by_padding, by_steps = by_padding.double().cumsum(0), found.double().sum().cpu() - theirs.scores.cpu()
+        by_padding, by_steps = by_padding.double().cumsum(0), plain.double().sum().cpu() - theirs.scores.cpu()
     _, exponent = math.frexp(float(logits.abs().max()))
     spacing = torch.finfo(logits.dtype).eps * 2.0 ** (exponent - 1)
     return max(float(by_padding.abs().max()), float(by_steps.abs().max()), spacing)

@@ -1,12 +1,11 @@
-"""The comparison: named methods decode the same prompts in turns, and what comes out is plain data.
+"""Named methods decode the same prompts in turns; the result is plain data.
 
-Nothing is judged here: `findings` makes figures and sentences of it. A method is a name and a function, so anything
-that decodes can take part.
+`comparison_summary` computes figures from it and `comparison_words` writes sentences. A method is a name and a
+function, so anything that decodes can be compared.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 import random
 import time
@@ -21,9 +20,10 @@ from specbeam.decoding.decoders import Decoded
 from specbeam.decoding.generate import SpeculativeLM
 from specbeam.models.load import Pair
 from specbeam.models.prompts import render_prompt
+from specbeam.models.stopping import cut_after_stop, stop_tokens
 
 from .data_files import Example
-from .likelihood import judge
+from .likelihood import judge, likelihood
 
 GREEDY, SPECULATIVE, BEAM, HYBRID, SAMPLING = "greedy", "speculative", "beam", "speculative beam", "beam sampling"
 WARM_UP_TOKENS = 8
@@ -33,8 +33,8 @@ WARM_UP_TOKENS = 8
 class Method:
     """One way to decode: `decode(inputs, max_new_tokens, seed)` for one prompt, best sequence first.
 
-    `plain` names the method that it speeds up: its speed is measured against that one. `exact` says whether it promises
-    the tokens of that one; None where it draws at random and has nothing to be equal to.
+    `plain` names the method whose work it speeds up and against which its speed is measured. `exact`: whether it
+    promises the tokens of `plain`; None if it draws at random.
     """
 
     name: str
@@ -59,11 +59,11 @@ def make_methods(
     Args:
         margins: of dynamic width, in nats, a method each (`decoders.speculative_beam`).
         tolerances, top_rs: of relaxed acceptance, in nats and in ranks, a method each (`decoders.speculative`).
-        sampling: whether beam sampling takes part: transformers' own, answered by `SpeculativeLM`.
+        sampling: whether to include beam sampling: transformers' own, run by `SpeculativeLM`.
 
     Beam methods return all their beams, so that their diversity can be measured.
 
-    Raises ValueError for num_beams below 2, values that are exact and would repeat a method, and repeated values.
+    Raises ValueError for num_beams below 2, for values that are exact and would repeat a method, and for repeated ones.
     """
     if num_beams < 2:
         raise ValueError(f"num_beams={num_beams} makes beam search greedy decoding; give at least 2")
@@ -88,7 +88,7 @@ def make_methods(
     names = [method.name for method in methods]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise ValueError(f"{', '.join(repeated)}: there twice; give every value once")
+        raise ValueError(f"{', '.join(repeated)}: given twice; give every value once")
     return methods
 
 
@@ -105,19 +105,18 @@ def compare(
 ) -> dict[str, Any]:
     """Decode every example of every set with every method, `repeats` times.
 
-    The methods take turns on each prompt, in an order drawn anew with `seed`: a machine that slows down slows all of
-    them. Before that each decodes a few tokens of the shortest prompt, in which what is measured once per machine
-    (the cost of a pass) is measured. Prompt number i is sampled with seed + i. `system` and `debug` are as for
-    `render_prompt`.
+    The methods take turns on each prompt in an order drawn with `seed`, so that a slow spell of the machine affects all
+    of them. As a warm-up each first decodes a few tokens after the shortest prompt, which also measures the cost of a
+    pass on this machine. Prompt number i is sampled with seed + i. `system` and `debug` are as for `render_prompt`.
 
-    Returns plain data: "methods" (name, plain, exact, num_beams); "prompts" (set, source, prompt, reference, and the
-    number of its "tokens"); and "runs", one a prompt and method: "prompt" (its number), "method", "sequences" (token
-    ids, best first), "texts", "score" (the decoder's own, of the best; None where drawn), "nats" (log-probability
-    of the best under the target, read back), "seconds" (one a repeat, by the wall clock), "stats", "exact" (whether the
-    options promised it), "equal" and "all_equal" (whether the best, or all sequences, are those of `plain`), and
-    "repeatable" (whether all repeats gave the same).
+    Returns plain data: "methods" (name, plain, exact, num_beams); "prompts" (set, source, prompt, reference, and its
+    number of "tokens"); and "runs", one for each prompt and method: "prompt" (its number), "method", "sequences" (token
+    ids, best first), "texts", "score" (the decoder's own, of the best; None if sampled), "nats" (log-probability of the
+    best under the target, by teacher forcing), "seconds" (wall clock, one a repeat), "stats", "exact" (whether the
+    options promise it), "equal" and "all_equal" (whether the best, or all sequences, are those of `plain`), and
+    "repeatable" (whether all repeats gave the same sequences).
 
-    Raises ValueError for no prompts, a set without any, methods whose `plain` does not take part, and repeats below 1.
+    Raises ValueError for no prompts, an empty set, a method whose `plain` is missing, and repeats below 1.
     """
     prompts = [(name, example) for name, examples in sets.items() for example in examples]
     _check(methods, sets, repeats)
@@ -133,20 +132,21 @@ def compare(
         for number, batch in enumerate(batches):
             for method in order.sample(methods, len(methods)):
                 began = time.perf_counter()
-                found = method.decode(batch, max_new_tokens, seed + number)
+                result = method.decode(batch, max_new_tokens, seed + number)
                 seconds.setdefault((number, method.name), []).append(time.perf_counter() - began)
-                decoded.setdefault((number, method.name), []).append(found)
+                decoded.setdefault((number, method.name), []).append(result)
 
     runs = []
     for number, batch in enumerate(batches):
         mine = {method.name: decoded[number, method.name] for method in methods}
-        nats = read_back(pair.target, batch["input_ids"], [many[0].sequences[0] for many in mine.values()])
-        for method, likelihood in zip(methods, nats, strict=True):
+        best = [repeats[0].sequences[0] for repeats in mine.values()]
+        for method, nats in zip(methods, likelihood(pair.target, batch["input_ids"], best).nats, strict=True):
             one, plain = mine[method.name][0], mine[method.plain][0]
             runs.append(
                 {"prompt": number, "method": method.name, "sequences": one.sequences, "texts": one.text}
-                | {"score": one.scores[0] if one.scores else None, "nats": likelihood}
-                | {"seconds": seconds[number, method.name], "stats": _plain(one), "exact": one.exact}
+                | {"score": one.scores[0] if one.scores else None, "nats": nats}
+                | {"seconds": seconds[number, method.name], "exact": one.exact}
+                | {"stats": {**asdict(one.stats), "accepted": dict(one.stats.accepted)}}
                 | {"equal": one.sequences[0] == plain.sequences[0], "all_equal": one.sequences == plain.sequences}
                 | {"repeatable": all(other.sequences == one.sequences for other in mine[method.name])}
             )
@@ -160,41 +160,14 @@ def compare(
     }
 
 
-@torch.inference_mode()
-def read_back(model: Any, prompt_ids: Any, sequences: Sequence[Sequence[int]]) -> list[float]:
-    """The log-probability of each of `sequences` after one prompt, in nats, by teacher forcing; 0 for an empty one.
-
-    The same figures as `likelihood.likelihood`, but the prompt is forwarded once and equal sequences are read once,
-    which is several times as fast for many methods that agree. `prompt_ids`: a tensor of shape (1, tokens).
-    """
-    distinct = list(dict.fromkeys(tuple(one) for one in sequences if one))
-    if not distinct:
-        return [0.0 for _ in sequences]
-    width = max(map(len, distinct))
-    rows = torch.tensor([[*one, *one[-1:] * (width - len(one))] for one in distinct], device=model.device)
-    fewer = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
-    read = model(input_ids=torch.as_tensor(prompt_ids, device=model.device), use_cache=True, **fewer)
-    logits = read.logits[:, -1:].expand(len(distinct), 1, -1)
-    if width > 1:
-        cache = read.past_key_values
-        cache.batch_repeat_interleave(len(distinct))
-        # what pads a row stands behind it, and no token sees what comes later
-        logits = torch.cat([logits, model(input_ids=rows[:, :-1], past_key_values=cache).logits], dim=1)
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    taken = logits.log_softmax(-1).gather(2, rows[:, :, None])[:, :, 0].tolist()
-    nats = {one: math.fsum(row[: len(one)]) for one, row in zip(distinct, taken, strict=True)}
-    return [nats.get(tuple(one), 0.0) for one in sequences]
-
-
-def add_judge(found: dict[str, Any], model: Any, tokenizer: Any, system: str | None = None) -> None:
-    """Give every run "judge": nats and bytes of its best text under an independent model (`likelihood.judge`)."""
-    texts = {(run["prompt"], run["texts"][0]): None for run in found["runs"]}
-    prompts = [found["prompts"][number]["prompt"] for number, _ in texts]
-    given = judge(model, tokenizer, prompts, [text for _, text in texts], system)
-    assert given.sizes is not None
-    each = dict(zip(texts, zip(given.nats, given.sizes, strict=True), strict=True))
-    for run in found["runs"]:
-        run["judge"] = list(each[run["prompt"], run["texts"][0]])
+def add_judge(compared: dict[str, Any], model: Any, tokenizer: Any, system: str | None = None) -> None:
+    """Add "judge" to every run: nats and bytes of its best text under an independent model (`likelihood.judge`)."""
+    runs = compared["runs"]
+    prompts = [compared["prompts"][run["prompt"]]["prompt"] for run in runs]
+    judged = judge(model, tokenizer, prompts, [run["texts"][0] for run in runs], system)
+    assert judged.sizes is not None
+    for run, nats, size in zip(runs, judged.nats, judged.sizes, strict=True):
+        run["judge"] = [nats, size]
 
 
 def _decoder(pair: Pair, decoder: Callable[..., Decoded], options: dict[str, Any]) -> Callable[..., Decoded]:
@@ -206,17 +179,12 @@ def _decoder(pair: Pair, decoder: Callable[..., Decoded], options: dict[str, Any
 
 def _sampler(pair: Pair, options: dict[str, Any]) -> Callable[..., Decoded]:
     """transformers' beam sampling through the drop-in."""
-    lm = SpeculativeLM(pair.target, pair.draft)
-    ends = lm.generation_config.eos_token_id if lm.generation_config is not None else None
-    stops = set(ends) if isinstance(ends, list) else {ends}
+    lm, stops = SpeculativeLM(pair.target, pair.draft), stop_tokens(pair.target)
 
     def decode(inputs: Any, max_new_tokens: int, seed: int) -> Decoded:
         torch.manual_seed(seed)
         rows = lm.generate(**inputs, do_sample=True, max_new_tokens=max_new_tokens, **options)
-        sequences = []
-        for row in rows[:, inputs["input_ids"].shape[1] :].tolist():
-            length = next((place + 1 for place, token in enumerate(row) if token in stops), len(row))
-            sequences.append(row[:length])
+        sequences = [cut_after_stop(row, stops) for row in rows[:, inputs["input_ids"].shape[1] :].tolist()]
         texts = [] if pair.tokenizer is None else pair.tokenizer.batch_decode(sequences, skip_special_tokens=True)
         assert lm.stats is not None
         return Decoded(sequences, [], texts, lm.stats)
@@ -225,30 +193,22 @@ def _sampler(pair: Pair, options: dict[str, Any]) -> Callable[..., Decoded]:
 
 
 def _inexact(name: str, values: Sequence[Any], exact: float) -> Sequence[Any]:
-    """The values, if they are numbers that give up exactness."""
+    """The values. Raises ValueError for one that is no number, and for `exact`, which keeps the method exact."""
     for value in values:
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not (math.isfinite(value) or value == exact)
-        ):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and value == exact:
+            raise ValueError(f"{name} holds {value}, which is exact and included anyway; leave it out")
+        if not number or not math.isfinite(value):
             raise ValueError(f"{name} holds {value!r}; give numbers")
-        if value == exact:
-            raise ValueError(f"{name} holds {value}, which is exact and takes part anyway; leave it out")
     return values
 
 
 def _check(methods: Sequence[Method], sets: Mapping[str, Sequence[Example]], repeats: int) -> None:
     if not sets or not all(sets.values()):
-        raise ValueError(f"a comparison needs prompts: {[*sets] or 'there are no sets'}, and one has none")
+        raise ValueError(f"a comparison needs prompts in every set, and of {[*sets]} one has none; add prompts to it")
     names = [method.name for method in methods]
     for method in methods:
         if method.plain not in names:
-            raise ValueError(f"{method.name!r} is measured against {method.plain!r}, which does not take part")
+            raise ValueError(f"{method.name!r} is measured against {method.plain!r}, which is missing; add that method")
     if repeats < 1:
         raise ValueError(f"repeats={repeats} must be at least 1")
-
-
-def _plain(decoded: Decoded) -> dict[str, Any]:
-    stats = asdict(decoded.stats)
-    return {**stats, "accepted": dict(decoded.stats.accepted)}

@@ -1,11 +1,12 @@
-"""Sentences about a comparison that follow from its rows: a branch for every way the numbers can turn out.
+"""Sentences about a comparison, derived from its figures: there is a branch for every possible outcome.
 
-Takes the rows of `findings.summarise`, or the plain data they were made of. Whether something was shown is decided by
-intervals alone: one that contains "no difference" shows none.
+Takes the rows of `comparison_summary.summarise`, or the data of `comparison.compare`. Intervals alone decide whether
+there is a difference: none is claimed if the interval contains "no difference".
 """
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,16 +15,13 @@ from specbeam.pictures.drawing import counted
 from .comparison import BEAM, GREEDY, HYBRID
 
 Row = Mapping[str, Any]
-Shown = Mapping[str, Any] | None  # an interval as a record holds it
+Bounds = Mapping[str, Any] | None  # an interval as a record holds it
 UNDECIDED = "no difference that these prompts show"
-FEWEST = 5  # of four prompts, all fall on one side by chance once in eight times: no interval can tell
+FEWEST = 5  # four prompts fall on one side by chance in one of eight cases, so their interval decides nothing
 
 
 def shown(figure: Any, spec: str = ".2f") -> str:
-    """A figure or an interval as text, the interval in one piece; "–" where there is none.
-
-    Of one prompt it is the figure alone: there is no interval then.
-    """
+    """A figure or an interval as text without line breaks; "–" for None. One prompt has no interval."""
     if figure is None:
         return "–"
     if not isinstance(figure, Mapping):
@@ -32,8 +30,8 @@ def shown(figure: Any, spec: str = ".2f") -> str:
     return text if figure["n"] < 2 else f"{text} [{figure['low']:{spec}},\u00a0{figure['high']:{spec}}]"
 
 
-def verdict(interval: Shown, higher: str, lower: str, neutral: float = 1.0) -> str:
-    """`higher`, `lower`, or that nothing was shown: by whether the interval contains `neutral`."""
+def verdict(interval: Bounds, higher: str, lower: str, neutral: float = 1.0) -> str:
+    """`higher` or `lower` if the interval lies on one side of `neutral`, else that there is no difference."""
     if interval is None:
         return "not measured"
     if interval["n"] < FEWEST:
@@ -43,28 +41,28 @@ def verdict(interval: Shown, higher: str, lower: str, neutral: float = 1.0) -> s
     return lower if interval["high"] < neutral else UNDECIDED
 
 
-def differing(found: Mapping[str, Any], best_only: bool = True) -> dict[str, list[str]]:
-    """Exact methods whose tokens are not those of their plain method → sources of the prompts. Empty if all is well."""
-    exact = {method["name"] for method in found["methods"] if method["exact"]}
+def differing(compared: Mapping[str, Any], best_only: bool = True) -> dict[str, list[str]]:
+    """Exact methods whose tokens differ from their plain method's → sources of the prompts. Empty if all are equal."""
+    exact = {method["name"] for method in compared["methods"] if method["exact"]}
     which: dict[str, list[str]] = {}
-    for run in found["runs"]:
+    for run in compared["runs"]:
         if run["method"] in exact and not run["equal" if best_only else "all_equal"]:
-            which.setdefault(run["method"], []).append(found["prompts"][run["prompt"]]["source"])
+            which.setdefault(run["method"], []).append(compared["prompts"][run["prompt"]]["source"])
     return which
 
 
-def equality_words(found: Mapping[str, Any], method: str) -> str:
-    """Whether an exact method gave its plain method's tokens, and if not, on which prompts."""
-    plain = next(one["plain"] for one in found["methods"] if one["name"] == method)
-    runs = [run for run in found["runs"] if run["method"] == method]
-    wrong, behind = (differing(found, only).get(method, []) for only in (True, False))
+def equality_words(compared: Mapping[str, Any], method: str) -> str:
+    """Whether an exact method returned its plain method's tokens, and if not, on which prompts."""
+    plain = next(one["plain"] for one in compared["methods"] if one["name"] == method)
+    runs = [run for run in compared["runs"] if run["method"] == method]
+    wrong, behind = (differing(compared, only).get(method, []) for only in (True, False))
     if not behind:
         returned = ", every returned beam included" if len(runs[0]["sequences"]) > 1 else ""
         return f"All {len(runs)} outputs of {method} are those of {plain}{returned}."
     if not wrong:
         also = f"beams behind the best differ on {', '.join(behind)}"
         return f"All {len(runs)} outputs of {method} are those of {plain}; {also}."
-    lost = [_nats_below_plain(found, run, plain) for run in runs if not run["equal"]]
+    lost = [_nats_below_plain(compared, run, plain) for run in runs if not run["equal"]]
     span = f"{lost[0]:.1e}" if len(lost) == 1 else f"{min(lost):.1e} to {max(lost):.1e}"
     return (
         f"**{len(wrong)} of {len(runs)} outputs of {method} differ from those of {plain}**: {', '.join(wrong)}. Their "
@@ -73,14 +71,14 @@ def equality_words(found: Mapping[str, Any], method: str) -> str:
 
 
 def promise(row: Row) -> str:
-    """What a method promises, for beside its name: "exact (beam)", "exact (greedy)", "inexact" or "random"."""
+    """What a method promises, to be shown beside its name: "exact (beam)", "exact (greedy)", "inexact" or "random"."""
     return f"exact ({row['plain']})" if row["label"] == "exact" else row["label"]
 
 
 def frontier(rows: Sequence[Row], against: str = BEAM, cost: str = "gap") -> list[Row]:
-    """The rows that no other row beats: none is as fast and loses as little, and better in one. Fastest first.
+    """The Pareto frontier, fastest first: rows for which no other is as fast and as cheap, and better in one of these.
 
-    `against` is the method that speeds are measured against, `cost` a figure of which less is better.
+    against: the method that speeds are measured against. cost: a figure of which less is better.
     """
     points = [row for row in rows if row["speedup"].get(against) and row.get(cost)]
 
@@ -93,9 +91,9 @@ def frontier(rows: Sequence[Row], against: str = BEAM, cost: str = "gap") -> lis
 
 
 def pareto_sentence(rows: Sequence[Row]) -> str:
-    """The one thing that speed against score gap shows, for the rows of one set: what leaving beam search buys.
+    """What giving up beam search's result buys, for the rows of one set.
 
-    Only methods that are shown to be faster than the exact hybrid count, and of them only those on the frontier.
+    Considers the methods on the frontier that are shown to be faster than the exact hybrid.
     """
     exact = next(row for row in rows if row["method"] == HYBRID)
     own = f"the exact {HYBRID} (× {exact['speedup'][BEAM]['value']:.2f} the speed of {BEAM} search)"
@@ -112,7 +110,7 @@ def pareto_sentence(rows: Sequence[Row]) -> str:
 
 
 def speed_words(row: Row, against: str) -> str:
-    """ "faster than beam search (× 1.20 [1.10, 1.30])", or what else the interval says."""
+    """ "faster than beam search (× 1.20 [1.10, 1.30])", or whatever the interval allows to say."""
     interval = row["speedup"].get(against)
     if interval is None:
         return "not measured"
@@ -126,7 +124,7 @@ def speed_words(row: Row, against: str) -> str:
 
 
 def steps_words(hybrid: Row, single: Row) -> str:
-    """How many steps a pass of several beams and of one sequence pays for, and which is more."""
+    """How many steps a pass yields for several beams and for one sequence, compared."""
     several, one = hybrid["steps_per_pass"], single["steps_per_pass"]
     word = "fewer than" if several < one else "more than" if several > one else "as many as"
     beams = counted(hybrid["num_beams"], "beam")
@@ -134,7 +132,7 @@ def steps_words(hybrid: Row, single: Row) -> str:
 
 
 def quality_words(row: Row) -> str:
-    """What a method gains or loses in ROUGE-L against greedy decoding."""
+    """How a method's ROUGE-L compares with that of greedy decoding."""
     gain = row.get("rougeL_gain")
     if gain is None:
         return "cannot be compared by ROUGE: there are no references"
@@ -148,14 +146,14 @@ def quality_words(row: Row) -> str:
 
 
 def main_set(rows: Sequence[Row]) -> str:
-    """The set that figures are drawn of: the first with references, else the first."""
+    """The set to draw figures of: the first with references, else the first."""
     return next((row["set"] for row in rows if row.get("rougeL")), rows[0]["set"])
 
 
-def conclusion(found: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
-    """What the run showed, a sentence or two a line: equality, then speed and quality for each set."""
-    exact = [one["name"] for one in found["methods"] if one["exact"] and one["name"] != one["plain"]]
-    lines = [equality_words(found, name) for name in exact]
+def conclusion(compared: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    """The results in sentences, a line each: equality, then speed and quality for each set."""
+    exact = [one["name"] for one in compared["methods"] if one["exact"] and one["name"] != one["plain"]]
+    lines = [equality_words(compared, name) for name in exact]
     for name in dict.fromkeys(row["set"] for row in rows):
         mine = {row["method"]: row for row in rows if row["set"] == name}
         for method in exact:
@@ -168,15 +166,14 @@ def conclusion(found: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
             lines.append(f"On {name}, {pareto_sentence(list(mine.values()))}.")
         lines += [f"On {name}, {one['method']} is {speed_words(one, BEAM)}." for one in mine.values() if _drawn(one)]
     empty = sum(row["empty"] for row in rows)
-    return [*lines, f"{empty} of {len(found['runs'])} outputs were empty."]
+    return [*lines, f"{empty} of {len(compared['runs'])} outputs were empty."]
 
 
 def as_it_stands(text: str) -> str:
-    """A model's text for a Markdown table: nothing in it is taken for markup, line breaks are shown as ⏎."""
-    signs = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " ⏎ "}
+    """A model's text for a Markdown table, with all markup escaped and line breaks shown as ⏎."""
     # entities keep these from starting emphasis, code, links, formulas and columns
-    signs |= {sign: f"&#{ord(sign)};" for sign in "\\`*_{}[]$|~#"}
-    return "".join(signs.get(sign, sign) for sign in text)
+    entities = {ord(character): f"&#{ord(character)};" for character in "\\`*_{}[]$|~#"}
+    return html.escape(text, quote=False).translate(entities).replace("\n", " ⏎ ")
 
 
 def _likelier(beam: Row, greedy: Row) -> str:
@@ -199,6 +196,6 @@ def _price(row: Row) -> str:
     return f"{abs(value):.3f} {side} at × {row['speedup'][BEAM]['value']:.2f} ({row['method']}, {promise(row)})"
 
 
-def _nats_below_plain(found: Mapping[str, Any], run: Mapping[str, Any], plain: str) -> float:
-    other = next(one for one in found["runs"] if one["method"] == plain and one["prompt"] == run["prompt"])
+def _nats_below_plain(compared: Mapping[str, Any], run: Mapping[str, Any], plain: str) -> float:
+    other = next(one for one in compared["runs"] if one["method"] == plain and one["prompt"] == run["prompt"])
     return other["nats"] - run["nats"]

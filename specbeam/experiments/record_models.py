@@ -65,12 +65,14 @@ def _short_name(name: str) -> str:
 
 
 def _model(model: Any, revision: str | None) -> dict[str, Any]:
+    from specbeam.compat import commit_hash  # imports PyTorch, which is there already where a model is
+
     config = getattr(model, "config", None)
-    name = getattr(config, "_name_or_path", None)
+    name = getattr(config, "name_or_path", None)
     described = {
         "class": type(model).__name__,
         "name": model_name(str(name)) if name else None,
-        "revision": revision or getattr(config, "_commit_hash", None),
+        "revision": revision or commit_hash(config),
         "dtype": str(model.dtype).removeprefix("torch.") if getattr(model, "dtype", None) is not None else None,
         "parameters": int(model.num_parameters()) if hasattr(model, "num_parameters") else None,
     }

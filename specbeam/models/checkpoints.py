@@ -1,13 +1,12 @@
-"""Read a checkpoint with transformers, and say plainly what is wrong with one that cannot be used.
+"""Load a checkpoint with transformers, and report clearly why one cannot be used.
 
-transformers reports a missing folder, a cut file or an absent network at length and in ways that are hard
-to act on. Here a source is looked through first, and a failure becomes a ValueError with a remedy.
+transformers reports a missing folder, a truncated file or a missing network at length and in ways that are hard
+to act on. Here the source is checked first, and every failure becomes a ValueError with a remedy.
 """
 
 import contextlib
 import json
 import os
-import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +17,10 @@ from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from specbeam.compat import is_causal_lm
 from specbeam.drafts.token_mapping import same_vocabulary
 
 from .embedded import safetensors_intact
-
-HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # "gpt2" or "owner/name"; anything else is a path
 
 
 def load_model(
@@ -33,9 +31,11 @@ def load_model(
     revision: str | None,
     quantization_config: Any = None,
 ) -> PreTrainedModel:
-    """A causal LM in evaluation mode without gradients. A failure is a ValueError with a remedy.
+    """A causal LM in evaluation mode without gradients. Raises ValueError with a remedy.
 
-    quantization_config: how to quantize it, for `from_pretrained`; a checkpoint that is quantized says so itself.
+    role: "target" or "draft", for error messages.
+    place: one of {"device": …}, {"device_map": …} and {"tp_plan": …}.
+    quantization_config: for `from_pretrained`; a quantized checkpoint needs none.
     """
     if quantization_config is not None and not isinstance(quantization_config, QuantizationConfigMixin | dict):
         raise ValueError(
@@ -51,20 +51,20 @@ def load_model(
                 f"{role} {str(source)!r} is an encoder-decoder model ({kind}); only decoder-only causal LMs "
                 "such as Llama, Qwen or GPT-2 can be decoded here"
             )
-        if type(config) not in AutoModelForCausalLM._model_mapping:
+        if not is_causal_lm(config):
             raise ValueError(
                 f"{role} {str(source)!r} ({kind}) is not a causal LM that transformers can load; "
                 "give one that AutoModelForCausalLM accepts, such as a Llama, Qwen or GPT-2"
             )
         quantized = quantization_config is not None or getattr(config, "quantization_config", None) is not None
-        options = _spread(place, quantized)
+        options = _placement_options(place, quantized)
         if quantization_config is not None:
             options["quantization_config"] = quantization_config
         try:
             model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=dtype, **options)
         except (ValueError, ImportError, OSError):
             raise
-        except Exception as error:  # the files are whole, so it is what makes or reads the quantized weights
+        except Exception as error:  # the files are intact, so the quantizer has failed
             if not quantized:
                 raise
             raise ValueError(f"quantizing failed with {type(error).__name__}: {_first_line(error)}") from error
@@ -73,10 +73,10 @@ def load_model(
     return model.eval().requires_grad_(False)
 
 
-def _spread(place: dict[str, Any], quantized: bool) -> dict[str, Any]:
-    """Where a model comes to lie, in the words of `from_pretrained`.
+def _placement_options(place: dict[str, Any], quantized: bool) -> dict[str, Any]:
+    """The placement as arguments of `from_pretrained`.
 
-    A quantized one is made where it shall stay: several kinds of weights exist on one kind of device only.
+    A quantized model is loaded straight onto its device: several formats exist on one kind of device only.
     """
     if "tp_plan" in place:
         return {"distributed_config": DistributedConfig(tp_plan=place["tp_plan"])}
@@ -91,7 +91,7 @@ def load_tokenizer(source: str | os.PathLike, role: str, revision: str | None) -
 
 
 def _checked_source(source: str | os.PathLike, role: str) -> str:
-    """The name to hand to transformers. A folder is looked through first: its own errors are hard to read."""
+    """The name to hand to transformers, checked first if it is a folder."""
     text = os.fspath(source)
     folder = Path(text).expanduser()
     if folder.is_file():
@@ -115,14 +115,14 @@ def _checked_source(source: str | os.PathLike, role: str) -> str:
 
 @contextlib.contextmanager
 def _readable_errors(source: str | os.PathLike, role: str) -> Iterator[None]:
-    """Turn what transformers and the hub client raise into a ValueError with the source and a remedy."""
+    """Turn errors of transformers and of the hub client into a ValueError that names the source and a remedy."""
     try:
         yield
     except ValueError as error:
-        if str(source) in str(error):  # already says which model it is about
+        if str(source) in str(error):  # it already names the model
             raise
         raise ValueError(f"{role} {str(source)!r} cannot be loaded: {_first_line(error)}") from error
-    except ImportError as error:  # what reads quantized weights is a package of its own
+    except ImportError as error:  # quantized weights need packages of their own
         text = " ".join(str(error).split())
         if error.name and "pip install" not in text:
             text += f"; run: pip install {error.name.partition('.')[0]}"
@@ -144,7 +144,7 @@ def _first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Loading bars off inside, and afterwards as they were: they would stick in a notebook."""
+    """Disable transformers' progress bars, which would stay in a notebook's output."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
@@ -171,7 +171,7 @@ def check_vocabulary(target_tokenizer: Any, draft_tokenizer: Any) -> None:
 
 
 def check_rows(draft: PreTrainedModel, tokenizer: Any) -> None:
-    """Raise ValueError unless a draft with the target's ids can read every token that the target may write."""
+    """Raise ValueError unless a draft with the target's ids has an embedding for each of the target's tokens."""
     beyond = unreadable(draft, tokenizer)
     if beyond:
         raise ValueError(
@@ -182,7 +182,7 @@ def check_rows(draft: PreTrainedModel, tokenizer: Any) -> None:
 
 
 def unreadable(draft: PreTrainedModel, tokenizer: Any) -> list[str]:
-    """The target's tokens that a draft with the same ids has no embedding for, by id."""
+    """The target's tokens for which a draft with the same ids has no embedding, sorted by id."""
     rows, vocabulary = _rows(draft), tokenizer.get_vocab()
     return sorted((token for token, index in vocabulary.items() if index >= rows), key=vocabulary.__getitem__)
 

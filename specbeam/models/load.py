@@ -1,7 +1,7 @@
-"""Load a target and its draft: by hub id, from a folder, or the embedded default.
+"""Load a target and a draft for it: by hub id, from a folder, or the embedded default.
 
-Nothing here decodes. What `load_pair` returns is ready for every decoder: models in evaluation mode without
-gradients, on one device or spread by `device_map`, with a tokenizer and a draft that fits it.
+`load_pair` returns what every decoder takes: models in evaluation mode without gradients, on one device or spread by
+`device_map`, with the tokenizer and a matching draft.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from specbeam.compat import commit_hash
 from specbeam.core.draft import Draft, NoDraft
 from specbeam.decoding.decoders import Pair
 from specbeam.drafts.eagle import EagleDraft
@@ -29,11 +30,7 @@ from .checkpoints import check_rows, load_model, load_tokenizer, unreadable, war
 from .embedded import NAME, embedded_folder
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
-DRAFTS = {
-    "none": NoDraft,
-    "ngram": NgramDraft,
-    "recall": RecallDraft,
-}
+DRAFTS = {"none": NoDraft, "ngram": NgramDraft, "recall": RecallDraft}
 
 
 def load_pair(
@@ -56,29 +53,29 @@ def load_pair(
     target: hub id or folder of any Hugging Face causal LM; None is the embedded SmolLM2-135M-Instruct.
     draft: "auto" (recall and n-gram lookup together, and the trained draft where the target is the embedded one),
         "trained" (that draft alone), "recall", "ngram" or "none"; a folder that `specbeam distill` wrote; the hub id
-        or folder of a smaller model, which drafts through the text if its vocabulary is not the target's; a loaded
-        model with the target's ids; or any object with a draft's `expand` method. A folder called like one of the
-        names is written "./recall".
+        or folder of a smaller model, which drafts through the text if its vocabulary differs from the target's; a
+        loaded model with the target's ids; or any object with a draft's `expand` method. Write "./recall" for a folder
+        of that name.
     dtype: "float32", "bfloat16", "float16", "float64", a torch dtype, or "auto": as the checkpoint is stored.
     device: "auto" picks CUDA, then MPS, then CPU.
     device_map: handed to transformers' `from_pretrained` for models larger than one GPU; excludes `device`.
-    tp_plan: "auto" or a plan of transformers': the processes that torchrun started share each layer of the target
-        (tensor parallelism). All of them decode alike, with a fixed number of drafted tokens unless told otherwise.
+    tp_plan: "auto" or one of transformers' plans: the processes that torchrun started share each layer of the target
+        (tensor parallelism). All of them decode the same, by default with a fixed number of drafted tokens.
     revision, draft_revision: branch, tag or commit on the hub.
     packed: whether the linear layers are packed for a few rows at a time (`specbeam.engines.packing`): True, False or
-        "auto", which packs where it is possible.
+        "auto", which packs where it can.
     quantization_config: how transformers quantizes the target (`BitsAndBytesConfig`, `TorchAoConfig`, …, or a dict); a
-        checkpoint that is quantized needs none. With quantized weights tokens are those of `generate`. If activations
-        are quantized as well (bitsandbytes' 8 bits), rounding multiplies noise: `generate` differs from itself under
-        padding, and tokens may differ as much (`specbeam.evaluation.agreement` measures it).
-    compile: whether `torch.compile` makes the target's passes, or its options; True is {"dynamic": True}, one
-        compilation for trees of all sizes. It takes a minute or more at the first passes, and packed weights cannot be
-        compiled: on a CPU packing is faster, and is there at once.
-    cuda_graphs: whether the target's passes are recorded and replayed on its GPU (`specbeam.engines.cuda_graphs`).
+        quantized checkpoint needs none. Tokens equal those of `generate` with the same quantized weights. If
+        activations are quantized too (bitsandbytes' 8 bits), rounding amplifies noise: `generate` then differs from
+        itself under padding, and tokens may differ as much (`specbeam.evaluation.agreement` measures it).
+    compile: whether to run the target through `torch.compile`, or the options for it; True is {"dynamic": True}, one
+        compilation for trees of all sizes. The first passes take a minute or more, and packed weights cannot be
+        compiled: on a CPU packing is faster and available at once.
+    cuda_graphs: whether to record and replay the target's passes on its GPU (`specbeam.engines.cuda_graphs`).
 
-    Raises ValueError, with the remedy in its text, for a model that cannot be found, read or served, for an
-    unknown dtype or device, and for a draft model that has hardly a token in common with the target. Warns if the
-    draft has more parameters than the target, or a vocabulary of its own, and how much of the target's that covers.
+    Raises ValueError, with the remedy in its text, for a model that cannot be found, read or decoded, for an
+    unknown dtype or device, and for a draft model that shares hardly a token with the target. Warns if the draft has
+    more parameters than the target, or a vocabulary of its own, and how much of the target's it covers.
     """
     if not isinstance(compile, bool | dict):
         raise ValueError(f"compile={compile!r} is none of True, False, or a dict of torch.compile's options")
@@ -98,13 +95,13 @@ def load_pair(
         source, name, target_revision = target, str(target), None
     model = load_model(source, "target", torch_dtype, place, revision, quantization_config)
     tokenizer = load_tokenizer(source, "target", revision)
-    revisions: dict[str, str | None] = {"target": target_revision or getattr(model.config, "_commit_hash", None)}
-    own = _own_draft(draft, model, tokenizer, trained=target is None)
-    if own is None:
+    revisions: dict[str, str | None] = {"target": target_revision or commit_hash(model.config)}
+    found = _without_loading(draft, model, tokenizer, trained=target is None)
+    if found is None:
         small = load_model(draft, "draft", torch_dtype, {"device": model.device}, draft_revision)
         warn_if_larger(small, model)
-        revisions["draft"] = getattr(small.config, "_commit_hash", None)
-        own = _model_draft(small, load_tokenizer(draft, "draft", draft_revision), tokenizer, packed), str(draft)
+        revisions["draft"] = commit_hash(small.config)
+        found = _model_draft(small, load_tokenizer(draft, "draft", draft_revision), tokenizer, packed), str(draft)
     if compile is not False:
         try:
             model.compile(**({"dynamic": True} if compile is True else compile))
@@ -113,13 +110,13 @@ def load_pair(
         packed = False
     if cuda_graphs:
         Target.of(model).record_passes()
-    return Pair(_pack(model, packed), own[0], tokenizer, f"{name} + {own[1]}", revisions)
+    return Pair(_pack(model, packed), found[0], tokenizer, f"{name} + {found[1]}", revisions)
 
 
-def _own_draft(draft: Any, model: PreTrainedModel, tokenizer: Any, trained: bool) -> tuple[Any, str] | None:
-    """The draft that needs no loading of another model, and its name; None for the hub id or folder of a model.
+def _without_loading(draft: Any, model: PreTrainedModel, tokenizer: Any, trained: bool) -> tuple[Any, str] | None:
+    """A draft for which no other model has to be loaded, and its name; None for the hub id or folder of a model.
 
-    trained: whether "auto" has the shipped draft beside recall and n-grams.
+    trained: whether "auto" includes the shipped draft beside recall and n-grams.
     """
     if isinstance(draft, PreTrainedModel):
         check_rows(draft, tokenizer)
@@ -145,14 +142,14 @@ def _own_draft(draft: Any, model: PreTrainedModel, tokenizer: Any, trained: bool
 
 
 def _model_draft(small: PreTrainedModel, theirs: Any, tokenizer: Any, packed: bool | str) -> Draft:
-    """The draft of a model with the tokenizer `theirs`: through text unless the target's ids are its own."""
+    """The draft of a model with the tokenizer `theirs`; it drafts through text unless both use the same ids."""
     if same_vocabulary(tokenizer, theirs) and not unreadable(small, tokenizer):
         return ModelDraft(_pack(small, packed))
     mapping = TokenMapping(tokenizer, theirs)
     warnings.warn(
         f"the draft has a vocabulary of its own: {mapping.overlap:.0%} of the target's tokens are tokens of the draft "
         "too. It drafts through the text, which gives the same results and foresees less than a draft of the target's "
-        "own family would.",
+        "own family.",
         stacklevel=3,
     )
     return TextDraft(_pack(small, packed), mapping)
@@ -170,7 +167,7 @@ def _placement(device: str | torch.device, device_map: Any, tp_plan: Any) -> dic
     """One of {"tp_plan": …}, {"device_map": …} and {"device": …}, checked against what this machine has."""
     if tp_plan is not None:
         if device_map is not None or str(device) != "auto":
-            raise ValueError("tp_plan says where the target lies; leave device and device_map out")
+            raise ValueError("tp_plan places the target; leave device and device_map out")
         if "RANK" not in os.environ:
             raise ValueError(f"tp_plan={tp_plan!r} needs several processes: start them with torchrun --nproc_per_node")
         return {"tp_plan": tp_plan}
@@ -192,10 +189,10 @@ def _placement(device: str | torch.device, device_map: Any, tp_plan: Any) -> dic
 
 
 def _pack(model: PreTrainedModel, packed: bool | str) -> PreTrainedModel:
-    """Pack where asked for; with "auto" where possible, and leave the model as it is elsewhere."""
+    """Pack the model if asked to; with "auto" if it can be packed."""
     if packed is True:
         return pack_linear(model)
     if packed == "auto" and packable(model):
-        with contextlib.suppress(ValueError):  # an architecture that cannot be packed comes back whole
+        with contextlib.suppress(ValueError):  # some architectures cannot be packed
             return pack_linear(model)
     return model

@@ -1,4 +1,4 @@
-"""Turn prompts into model inputs: by the chat template where the tokenizer has one, as raw text otherwise."""
+"""Turn prompts into model inputs: with the tokenizer's chat template if it has one, else as raw text."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,16 @@ def render_prompt(
 ) -> BatchEncoding:
     """Model inputs for one prompt or several: `input_ids`, `attention_mask` (prompts, tokens), left-padded.
 
-    Where `tokenizer.chat_template` is not None, a text becomes the user's turn, after `system` if given, and
-    the template opens the assistant's. Some templates write a system turn of their own when none is given,
-    SmolLM2's among them ("You are a helpful AI assistant named SmolLM, …"); that is left as it is. Special
-    tokens come from the template alone, so that no second BOS is added. Without a template the text is
-    tokenized as it stands, with `system` and a blank line in front.
+    With a chat template, a text becomes the user's turn, after `system` if given, and the template opens the
+    assistant's. Some templates add a system turn of their own when none is given, SmolLM2's for example ("You are a
+    helpful AI assistant named SmolLM, …"). Special tokens come from the template alone, so that there is no second
+    BOS. Without a template the text is tokenized as it is, after `system` and a blank line.
 
     prompt: a string, a conversation (a list of message dicts), or a list of either.
     debug: print the rendered text of every prompt.
 
-    The tokenizer is not changed, and need not have a pad token. Raises ValueError for an empty prompt, for a
-    template that refuses a system turn, and for messages that cannot be rendered.
+    The tokenizer is not changed and needs no pad token. Raises ValueError for an empty prompt, for a template that
+    refuses a system turn, and for messages that cannot be rendered.
     """
     texts = [_render(tokenizer, each, system) for each in _as_list(prompt)]
     if debug:
@@ -60,7 +59,6 @@ def _as_list(prompt: Any) -> list[Prompt]:
 
 
 def _render(tokenizer: Any, prompt: Prompt, system: str | None) -> str:
-    """The text that is tokenized."""
     if isinstance(prompt, str) and not prompt.strip():
         raise ValueError(f"the prompt {prompt!r} is empty; write at least one word")
     if tokenizer.chat_template is None:
@@ -86,7 +84,7 @@ def _apply_template(tokenizer: Any, messages: list[Message]) -> str:
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except TemplateError as error:
         if messages[0].get("role") == "system":
-            try:  # is it the system turn that the template minds?
+            try:  # does the template refuse the system turn only?
                 tokenizer.apply_chat_template(messages[1:], tokenize=False, add_generation_prompt=True)
             except TemplateError:
                 pass

@@ -1,38 +1,38 @@
-"""From a target to a draft that fits it: the target writes texts, a feature draft learns from them, a card tells how.
+"""From a target to a draft for it: the target writes texts, a feature draft is trained on them, a card describes it.
 
-folder/target.json             by which the target is known again
-folder/texts/*.safetensors     what the target wrote, with its hidden states (about 3.5 kB a position)
-folder/checkpoint.pt           of the training; a later call goes on from it
+folder/target.json             the target's fingerprint
+folder/texts/*.safetensors     the target's texts, with its hidden states (about 3.5 kB a position)
+folder/kept.pt                 the tokens that the draft can propose
+folder/checkpoint.pt           of the training; a later call resumes from it
 folder/draft.safetensors       the draft: give the folder to `load_pair(draft=…)`
-folder/training.json           how it was trained and how well it agrees
+folder/training.json           how the draft was trained and how often it agrees with the target
 folder/README.md               the same in words
 """
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from specbeam.drafts.eagle_model import EagleConfig, EagleModel
+from specbeam.drafts.eagle_model import EagleModel
 from specbeam.drafts.fingerprint import Fingerprint, fingerprint, matches
 from specbeam.drafts.trained import card, new_draft, save_draft
 from specbeam.evaluation.data import load
 from specbeam.files import write_atomic
 from specbeam.models.prompts import render_prompt
+from specbeam.models.stopping import stop_tokens
 
 from .held_out_agreement import agreement, greedy_answers
-from .prompts_and_answers import stop_tokens, template_parts, write_shards
+from .prompts_and_answers import template_parts, write_shard
 from .shards import Shards, frequent
-from .training import FeatureStudent, Progress, train
+from .training import FeatureStudent, Progress, save_whole, train
 from .unrolling import DEPTHS
 
 LICENCE = "that of the target, whose texts and weights it was made from"
@@ -52,30 +52,29 @@ def distill(
     length: int = 208,
     licence: str = LICENCE,
     written: Callable[[int], None] | None = None,
-    told: Callable[[Progress], None] | None = None,
+    report: Callable[[Progress], None] | None = None,
 ) -> dict[str, Any]:
     """Write texts, train a feature draft for `target` on them, and leave it in `folder` with its card.
 
-    Interrupted, it goes on where it stopped when called again; with more `positions` or `minutes` it goes further.
+    After an interruption, another call resumes where it stopped; with more `positions` or `minutes` it continues.
 
     Args:
         target: any causal LM, not packed; bfloat16 writes texts fastest.
         positions: tokens to write before training begins.
         minutes: of training, those of earlier calls included.
         kept_tokens: how many of the target's tokens the draft can propose, the most frequent in the texts.
-        passages: texts that a part of the rows is asked to summarise.
-        rows: texts written side by side.
+        passages: texts to summarise, for a quarter of the shards.
+        rows: texts written together.
         length: longest text in tokens, question included.
-        written: hears of each finished shard how many positions there are.
-        told: hears of the training's progress.
+        written: called after each shard with the number of positions so far.
+        report: called with the training's progress every ten steps.
 
     Returns:
-        What `training.json` holds.
+        The content of `training.json`.
 
     Raises ValueError if `folder` belongs to another target.
     """
     texts = folder / "texts"
-    _refuse_others(texts, target)
     known = _known(folder, target)
     count = write_texts(target, tokenizer, texts, positions, passages, rows, length, written)
     shards = Shards(texts)
@@ -86,7 +85,12 @@ def distill(
     first = next(iter(held.values()))
     begin = len(template_parts(tokenizer)[0])
     progress = train(
-        FeatureStudent(model, begin), shards, folder, minutes, held_out=lambda: agreement(model, first)[1], told=told
+        FeatureStudent(model, begin),
+        shards,
+        folder,
+        minutes,
+        held_out=lambda: agreement(model, first)[1],
+        report=report,
     )
     training = {
         "target": name,
@@ -122,7 +126,7 @@ def write_texts(
     """Write shards until they hold `positions` positions; returns how many they hold."""
     count, shard = (Shards(texts).positions() if any(texts.glob("[0-9]*.safetensors")) else 0), 0
     while count < positions:
-        count += write_shards(target, tokenizer, texts, [shard], passages, rows=rows, length=length)
+        count += write_shard(target, tokenizer, texts, shard, passages, rows=rows, length=length)
         shard += 1
         if written is not None:
             written(count)
@@ -130,28 +134,28 @@ def write_texts(
 
 
 def held_out_sets(target: PreTrainedModel, tokenizer: Any, articles: int = 16) -> dict[str, dict[str, Tensor]]:
-    """Greedy answers to the prompts of `data.py`, none of which is trained on; articles only where their package is."""
+    """Greedy answers to prompts of `evaluation.data` that are not trained on; to articles if their package is there."""
 
     def tokens(prompts: Sequence[str], limit: int | None = None) -> list[list[int]]:
         return [render_prompt(tokenizer, prompt)["input_ids"][0].tolist()[:limit] for prompt in prompts]
 
     open_prompts = [example.prompt for name in ("chat", "code") for example in load(name)]
-    found = {"chat and code": greedy_answers(target, tokens(open_prompts), 96)}
+    answers = {"chat and code": greedy_answers(target, tokens(open_prompts), 96)}
     try:
         news = [example.prompt for example in load("xsum", articles, max_words=220)]
     except ValueError:
-        return found
-    return {**found, "summaries of XSum articles": greedy_answers(target, tokens(news), 64)}
+        return answers
+    return {**answers, "summaries of XSum articles": greedy_answers(target, tokens(news), 64)}
 
 
 def measured(model: EagleModel, held: dict[str, dict[str, Tensor]]) -> dict[str, Any]:
     """Agreement on each held-out set, as `training.json` keeps it."""
-    found = {}
+    rows = {}
     for name, answers in held.items():
         hits = agreement(model, answers)
         count = int((answers["ends"] - answers["begins"]).clamp(min=0).sum())
-        found[name] = {"tokens": count, "top_1": hits[1], "top_4": hits[4]}
-    return found
+        rows[name] = {"tokens": count, "top_1": hits[1], "top_4": hits[4]}
+    return rows
 
 
 def publish(model: EagleModel, training: dict[str, Any], folder: Path, known: Fingerprint | None = None) -> None:
@@ -167,36 +171,25 @@ def _machine(device: torch.device) -> str:
     return f"{torch.get_num_threads()} CPU thread(s) of {platform.processor() or platform.machine()}"
 
 
-def _refuse_others(texts: Path, target: PreTrainedModel) -> None:
-    for path in sorted(texts.glob("[0-9]*.safetensors"))[:1]:
-        with safe_open(path, framework="pt") as file:
-            theirs = tuple(file.get_slice("features").get_shape()[2:])
-        config = EagleConfig.for_target(target)
-        if theirs != (len(config.layers), config.hidden_size):
-            raise ValueError(
-                f"the texts in {texts} were written by a model of another shape than {type(target).__name__}; "
-                "give another folder, or remove this one"
-            )
-
-
 def _known(folder: Path, target: PreTrainedModel) -> Fingerprint:
-    """The target's fingerprint, which `folder` holds from now on; one that holds another's is refused."""
-    path = folder / "target.json"
-    if path.exists() and not matches(json.loads(path.read_text(encoding="utf-8")), target):
+    """The target's fingerprint, stored in `folder`. Raises ValueError if the folder belongs to another target."""
+    path, own = folder / "target.json", fingerprint(target)
+    if not path.exists():  # a new folder, or one of an earlier version
+        write_atomic(path, json.dumps(own))
+        return own
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    same_shape = all(own[name]["shape"] == stored[name]["shape"] for name in own.keys() & stored.keys())
+    if not same_shape or not matches(stored, target):
         raise ValueError(
-            f"{folder} belongs to another target of the same shape than this {type(target).__name__}: its weights are "
-            "others; give another folder, or remove this one"
+            f"{folder} belongs to another target: its weights are not those of this {type(target).__name__}; "
+            "give another folder, or remove this one"
         )
-    found = fingerprint(target)
-    if not path.exists():  # folders of earlier versions have none
-        write_atomic(path, json.dumps(found))
-    return found
+    return own
 
 
 def _kept(folder: Path, shards: Shards, size: int, vocabulary: int, always: list[int]) -> Tensor:
-    """The tokens that the draft can propose; chosen once, as the weights depend on them."""
+    """The tokens that the draft can propose; chosen once, because the weights depend on them."""
     path = folder / "kept.pt"
     if not path.exists():
-        torch.save(frequent(shards.counts(), size, vocabulary, always), path.with_suffix(".part"))
-        os.replace(path.with_suffix(".part"), path)
+        save_whole(path, frequent(shards.counts(), size, vocabulary, always))
     return torch.load(path, weights_only=True)

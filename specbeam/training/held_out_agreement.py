@@ -1,4 +1,4 @@
-"""How well a draft agrees with its target, on answers that neither training nor its prompts have touched."""
+"""How often a draft agrees with its target, on answers to prompts that are not trained on."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from specbeam.drafts.eagle_model import EagleModel
+from specbeam.models.stopping import stop_tokens
 
-from .prompts_and_answers import Row, stop_tokens, write
+from .prompts_and_answers import Row, write
 from .unrolling import DEPTHS, unroll
 
 
 def greedy_answers(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> dict[str, Tensor]:
     """The target's greedy answers to tokenized `prompts`, with its hidden states.
 
-    A shard as `answers.py` describes it, and two columns more: `begins` (rows,), where each answer begins, and
-    `likeliest` (rows, length), the target's likeliest next token at every position. Prompts of one length are
-    answered together.
+    The columns of a shard (`prompts_and_answers.py`) and two more: `begins` (rows,), where each answer begins, and
+    `likeliest` (rows, length), the target's likeliest next token at every position. Rows are sorted by the length of
+    their prompts; prompts of one length are answered together.
     """
     lengths = sorted({len(prompt) for prompt in prompts})
     longest = lengths[-1] + max_new_tokens
@@ -35,12 +36,18 @@ def greedy_answers(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max
             missing = longest - part[name].shape[1]
             part[name] = F.pad(part[name], [0, 0] * (part[name].ndim - 2) + [0, missing])
         parts.append(part)
-    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    answers = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     head: Any = model.get_output_embeddings()
     with torch.inference_mode():  # row by row: a vocabulary is wide
-        last = [states[:, -1].to(model.device, head.weight.dtype) for states in found["features"]]
-        found["likeliest"] = torch.stack([head(states).argmax(-1).cpu() for states in last])
-    return found
+        last = [states[:, -1].to(model.device, head.weight.dtype) for states in answers["features"]]
+        answers["likeliest"] = torch.stack([head(states).argmax(-1).cpu() for states in last])
+    return answers
+
+
+def answer_positions(answers: dict[str, Tensor]) -> Tensor:
+    """Which positions from 1 on belong to the answers; shape (rows, length - 1)."""
+    place = torch.arange(1, answers["tokens"].shape[1], device=answers["tokens"].device)[None]
+    return (place >= answers["begins"][:, None]) & (place < answers["ends"][:, None])
 
 
 @torch.no_grad()
@@ -50,19 +57,17 @@ def agreement(
     """For each k of `top`: how often the target's likeliest token is among the draft's k likeliest, by depth.
 
     Over the answers' positions, given right tokens so far; depth d means that the last d - 1 of them were guesses, so
-    that the target's states were not at hand. The target's likeliest token is that of its whole vocabulary: one that
-    the draft does not keep counts as a miss.
+    that the target's states were unknown there. The target's likeliest token is that of its whole vocabulary: a token
+    that the draft does not keep counts as a miss.
     """
     answers = {name: column.to(model.kept.device) for name, column in answers.items()}
-    tokens, states = answers["tokens"].long(), answers["features"]
-    place = torch.arange(1, tokens.shape[1], device=tokens.device)[None]
-    wanted = (place >= answers["begins"][:, None]) & (place < answers["ends"][:, None])
-    truth = answers["likeliest"][:, 1:]
-    found: dict[int, list[float]] = {k: [] for k in top}
-    for depth, output in enumerate(unroll(model, states, tokens, depths)):
-        use = wanted & (place > depth)
+    tokens, wanted, truth = answers["tokens"].long(), answer_positions(answers), answers["likeliest"][:, 1:]
+    shares: dict[int, list[float]] = {k: [] for k in top}
+    for depth, output in enumerate(unroll(model, answers["features"], tokens, depths)):
+        use = wanted.clone()
+        use[:, :depth] = False  # there are fewer than `depth` guesses before these
         ranked = model.kept[model.logits(output[use]).topk(max(top)).indices]
         for k in top:
             hits = (ranked[:, :k] == truth[use][:, None]).any(-1)
-            found[k].append(float(hits.sum()) / max(len(hits), 1))
-    return found
+            shares[k].append(float(hits.sum()) / max(len(hits), 1))
+    return shares

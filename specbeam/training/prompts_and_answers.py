@@ -1,32 +1,32 @@
-"""The target's own answers: what a draft learns from.
+"""Texts by the target itself, with its hidden states: what a draft learns from.
 
-A draft has to say what the target would say, so it learns from texts that the target wrote, with what the target
-thought at every position. The target writes the questions too: given the opening of a user's turn it goes on as a
-user would (Xu et al. 2024, Magpie), so no set of prompts is needed. Passages to summarise can be added.
+The target writes the questions too: given the opening of a user's turn it continues as a user would (Xu et al. 2024,
+Magpie), so no set of prompts is needed. Passages to summarise can be added.
 
-A shard is one safetensors file: `tokens` (rows, length), `ends` (rows,) where each row stops, and `features`
+A shard is one safetensors file: `tokens` (rows, length), `ends` (rows,), the length of each text, and `features`
 (rows, length, layers, hidden size), the target's hidden states at every token.
 """
 
 from __future__ import annotations
 
-import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from specbeam.drafts.eagle_model import EagleConfig
 from specbeam.engines.attention import GROUPED
 from specbeam.engines.tree_cache import TreeCache
+from specbeam.files import write_atomic
+from specbeam.models.stopping import stop_tokens
 
-# Ways to begin a user's turn, written for this project. Half of the rows begin with none of them.
+# Beginnings of a user's turn, written for this project. Half of the rows get none.
 OPENINGS = (
     *("What is", "What are", "How does", "How do I", "Why do", "Why is", "Explain", "Explain the concept of"),
     *("Describe", "Tell me about", "Give me", "List", "Compare", "Can you", "I want to", "The future of", "In 2050,"),
@@ -41,21 +41,21 @@ REQUESTS = (
     "Summarize this passage:\n\n",
     "Write a short summary of this text.\n\n",
 )
-TEMPERATURES = (0.0, 0.0, 0.5, 0.8)  # of the answers, row by row in turn; questions are drawn at 1
+TEMPERATURES = (0.0, 0.0, 0.5, 0.8)  # of the answers, cycling over the rows; questions are drawn at 1
 _LONGEST_QUESTION = 60
-_TRIES = 1000  # passages to look at for one that is long enough
-_MARK = "\N{BLACK SQUARE}"  # stands for what a user says, to find it in a rendered template
+_TRIES = 1000  # passages to try, for each row, until one is long enough
+_MARK = "\N{BLACK SQUARE}"  # a user's message, to be found again in the rendered template
 
 
 @dataclass
 class Row:
-    """One text in the making: forced tokens first, then the target's own."""
+    """One text while it is written: forced tokens first, then the target's own."""
 
-    forced: list[int]  # what has to come next, in order
+    forced: list[int]  # the next tokens, in order, whatever the target draws
     temperature: float
     asking: bool  # still in the user's turn
-    limit: int = 0  # longest question, in tokens
-    asked: int = 0
+    limit: int = 0  # most tokens of the question
+    question_tokens: int = 0
     done: bool = False
     tokens: list[int] = field(default_factory=list)
 
@@ -65,7 +65,7 @@ class Row:
             return drawn
         if self.forced:
             token = self.forced.pop(0)
-        elif self.asking and (drawn in ends or drawn == suffix[0] or self.asked >= self.limit):
+        elif self.asking and (drawn in ends or drawn == suffix[0] or self.question_tokens >= self.limit):
             self.asking, self.forced = False, suffix[1:]
             token = suffix[0]
         elif not self.asking and drawn in ends:
@@ -73,7 +73,7 @@ class Row:
             return drawn
         else:
             token = drawn
-        self.asked += self.asking
+        self.question_tokens += self.asking
         self.tokens.append(token)
         return token
 
@@ -90,7 +90,7 @@ def write(
 ) -> dict[str, Tensor]:
     """Let the target continue every row of `prompts`, shape (rows, prompt length), to at most `length` tokens.
 
-    Rows that end are taken out of the batch now and then, so that the rest goes on faster.
+    Returns the columns of a shard. Finished rows leave the batch from time to time, which makes the rest faster.
     """
     layers = EagleConfig.for_target(model).layers
     batch, width = prompts.shape
@@ -105,23 +105,23 @@ def write(
     if same:
         _select(cache, torch.zeros(batch, dtype=torch.long))
         logits = logits.expand(batch, -1)
-    going = list(range(batch))
+    active = list(range(batch))
     for at in range(width, length):
-        warmth = torch.tensor([[1.0 if rows[i].asking else rows[i].temperature] for i in going])
-        drawn = _draw(logits, warmth, generator).tolist()
-        taken = [rows[i].take(token, ends, suffix) for i, token in zip(going, drawn, strict=True)]
-        ended = sum(rows[i].done for i in going)
-        if ended == len(going):
+        temperatures = torch.tensor([[1.0 if rows[i].asking else rows[i].temperature] for i in active])
+        drawn = _draw(logits, temperatures, generator).tolist()
+        taken = [rows[i].take(token, ends, suffix) for i, token in zip(active, drawn, strict=True)]
+        ended = sum(rows[i].done for i in active)
+        if ended == len(active):
             break
         input_ids = torch.tensor(taken)[:, None]
-        if ended * 8 >= len(going):
-            kept = [j for j, i in enumerate(going) if not rows[i].done]
-            going = [going[j] for j in kept]
+        if ended * 8 >= len(active):
+            kept = [j for j, i in enumerate(active) if not rows[i].done]
+            active = [active[j] for j in kept]
             _select(cache, torch.tensor(kept))
             input_ids = input_ids[kept]
         input_ids = input_ids.to(model.device)
         output = model(input_ids=input_ids, past_key_values=cache, use_cache=True, output_hidden_states=True)
-        features[going, at] = torch.stack([output.hidden_states[i][:, 0].to(features) for i in layers], 1)
+        features[active, at] = torch.stack([output.hidden_states[i][:, 0].to(features) for i in layers], 1)
         logits = output.logits[:, -1].cpu()
     tokens = torch.zeros(batch, length, dtype=torch.int32)
     tokens[:, :width] = prompts
@@ -135,7 +135,7 @@ def write(
 
 
 def _draw(logits: Tensor, temperatures: Tensor, generator: torch.Generator) -> Tensor:
-    """A token a row: the likeliest where the temperature is 0, drawn elsewhere (the exponential race)."""
+    """One token a row: the likeliest where the temperature is 0, else drawn (by an exponential race)."""
     drawn = logits.argmax(-1)
     warm = (temperatures[:, 0] > 0).nonzero()[:, 0]
     if len(warm):
@@ -149,16 +149,10 @@ def _select(cache: TreeCache, rows: Tensor) -> None:
         layer.select(rows)
 
 
-def stop_tokens(model: PreTrainedModel) -> set[int]:
-    """The end-of-sequence ids of the model's generation config."""
-    ends: Any = model.generation_config.eos_token_id  # type: ignore[union-attr]
-    return set(ends if isinstance(ends, list) else [] if ends is None else [ends])
-
-
 def template_parts(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The tokens before and after what a user says; where there is no chat template, nothing comes after.
+    """The template's tokens before and after a user's message; without a chat template there are none after it.
 
-    Raises ValueError for a template that shows what a user says more than once, changed or not at all.
+    Raises ValueError for a template that leaves the message out, changes it, or repeats it.
     """
     if tokenizer.chat_template is None:
         start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
@@ -167,13 +161,15 @@ def template_parts(tokenizer: Any) -> tuple[list[int], list[int]]:
         [{"role": "user", "content": _MARK}], tokenize=False, add_generation_prompt=True
     )
     if text.count(_MARK) != 1:
-        raise ValueError("the chat template does not show what a user says once; set tokenizer.chat_template to None")
+        raise ValueError(
+            "the chat template does not contain a user's message exactly once; set tokenizer.chat_template to None"
+        )
     before, after = text.split(_MARK)
     return tuple(tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, after))
 
 
 def questions(tokenizer: Any, count: int, draw: random.Random) -> tuple[Tensor, list[Row]]:
-    """Rows in which the target asks itself something, and their shared prompt, shape (count, prompt length)."""
+    """Prompts, shape (count, prompt length), and rows for texts in which the target writes question and answer."""
     before, after = template_parts(tokenizer)
     rows = []
     for index in range(count):
@@ -183,8 +179,10 @@ def questions(tokenizer: Any, count: int, draw: random.Random) -> tuple[Tensor, 
     return torch.tensor([before] * count), rows
 
 
-def summaries(tokenizer: Any, passages: Sequence[str], count: int, length: int, draw: random.Random):
-    """Rows that ask for a summary of a passage, all cut to `length` tokens; see `questions`.
+def summaries(
+    tokenizer: Any, passages: Sequence[str], count: int, length: int, draw: random.Random
+) -> tuple[Tensor, list[Row]]:
+    """Prompts that ask for the summary of a passage, all cut to `length` tokens, and their rows; see `questions`.
 
     Raises ValueError if hardly any passage is that long.
     """
@@ -193,9 +191,9 @@ def summaries(tokenizer: Any, passages: Sequence[str], count: int, length: int, 
     prompts, rows = [], []
     for _ in range(_TRIES * count):
         text = draw.choice(REQUESTS) + draw.choice(passages)
-        said = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if len(said) >= room:
-            prompts.append([*before, *said[:room], *after])
+        message = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(message) >= room:
+            prompts.append([*before, *message[:room], *after])
             rows.append(Row([], TEMPERATURES[len(rows) % len(TEMPERATURES)], asking=False))
         if len(prompts) == count:
             break
@@ -204,46 +202,34 @@ def summaries(tokenizer: Any, passages: Sequence[str], count: int, length: int, 
     return torch.tensor(prompts), rows
 
 
-def write_shards(
+def write_shard(
     model: PreTrainedModel,
     tokenizer: Any,
     folder: Path,
-    shards: Sequence[int],
+    shard: int,
     passages: Sequence[str] = (),
     *,
     rows: int = 96,
     length: int = 224,
     seed: int = 0,
-    done: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Write the shards with these numbers, those that are there already left as they are.
+    """Write the shard with this number unless it exists. Returns how many positions were written.
 
-    Every fourth shard summarises passages if there are any. `done(shard, positions)` is told of each. The same
-    number and seed give the same shard, whatever was written before. Returns how many positions were written.
+    Every fourth shard summarises passages if there are any. The same number and seed give the same shard, whatever was
+    written before.
     """
-    total = 0
-    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{shard:05d}.safetensors"
+    if path.exists():
+        return 0
     model.set_attn_implementation(GROUPED)
+    draw = random.Random(f"{seed}-{shard}")
+    if passages and shard % 4 == 3:
+        prompts, texts = summaries(tokenizer, passages, rows // 2, draw.randint(120, 360), draw)
+        length = prompts.shape[1] + 80
+    else:
+        prompts, texts = questions(tokenizer, rows, draw)
+    generator = torch.Generator().manual_seed(draw.getrandbits(48))
     _, after = template_parts(tokenizer)
-    stops = stop_tokens(model)
-    for shard in shards:
-        path = folder / f"{shard:05d}.safetensors"
-        if path.exists():
-            continue
-        draw = random.Random(f"{seed}-{shard}")
-        if passages and shard % 4 == 3:
-            prompts, texts = summaries(tokenizer, passages, rows // 2, draw.randint(120, 360), draw)
-            longest = prompts.shape[1] + 80
-        else:
-            prompts, texts = questions(tokenizer, rows, draw)
-            longest = length
-        generator = torch.Generator().manual_seed(draw.getrandbits(48))
-        found = write(model, prompts, texts, after, stops, longest, generator)
-        scratch = path.with_suffix(".part")
-        save_file(found, scratch)
-        os.replace(scratch, path)
-        count = int(found["ends"].sum())
-        total += count
-        if done is not None:
-            done(shard, count)
-    return total
+    columns = write(model, prompts, texts, after, stop_tokens(model), length, generator)
+    write_atomic(path, save(columns))
+    return int(columns["ends"].sum())

@@ -1,4 +1,4 @@
-"""The texts that a draft learns from, as `answers.py` wrote them, and which tokens are worth keeping."""
+"""Reading the shards that `prompts_and_answers.py` wrote, and choosing the tokens that a draft keeps."""
 
 from __future__ import annotations
 
@@ -14,24 +14,21 @@ from torch import Tensor
 
 
 class Shards:
-    """The texts in a folder; new shards are found while they are being written."""
+    """The texts in a folder, including shards that are added meanwhile."""
 
     def __init__(self, folder: Path, seed: int = 0):
         self.folder, self._draw = folder, random.Random(seed)
         self._files: dict[Path, Any] = {}
 
     def paths(self) -> list[Path]:
-        found = sorted(self.folder.glob("[0-9]*.safetensors"))
-        if not found:
+        """The files of the shards. Raises ValueError if there are none."""
+        if not (paths := sorted(self.folder.glob("[0-9]*.safetensors"))):
             raise ValueError(f"{self.folder} holds no shards; write some with `specbeam distill`, or give its folder")
-        return found
+        return paths
 
     def batch(self, positions: int) -> dict[str, Tensor]:
         """About `positions` positions of one shard: tokens (rows, length), ends (rows,), features."""
-        path = self._draw.choice(self.paths())
-        if path not in self._files:
-            self._files[path] = safe_open(path, framework="pt")
-        file = self._files[path]
+        file = self._file(self._draw.choice(self.paths()))
         ends = file.get_tensor("ends")
         rows = max(1, round(positions * len(ends) / int(ends.sum())))
         first = self._draw.randrange(max(len(ends) - rows, 0) + 1)
@@ -43,26 +40,27 @@ class Shards:
         }
 
     def shuffle(self, seed: int) -> None:
-        """Draw other batches from now on."""
+        """Draw the next batches with another seed."""
         self._draw.seed(seed)
 
     def positions(self) -> int:
         """How many positions all shards hold."""
-        total = 0
-        for path in self.paths():
-            with safe_open(path, framework="pt") as file:
-                total += int(file.get_tensor("ends").sum())
-        return total
+        return sum(int(self._file(path).get_tensor("ends").sum()) for path in self.paths())
 
     def counts(self, limit: int = 64) -> Counter[int]:
         """How often each token occurs in the first `limit` shards."""
-        found: Counter[int] = Counter()
+        counts: Counter[int] = Counter()
         for path in self.paths()[:limit]:
-            with safe_open(path, framework="pt") as file:
-                tokens, ends = file.get_tensor("tokens"), file.get_tensor("ends")
-            for row, end in zip(tokens.tolist(), ends.tolist(), strict=True):
-                found.update(row[:end])
-        return found
+            columns = (self._file(path).get_tensor(name).tolist() for name in ("tokens", "ends"))
+            for row, end in zip(*columns, strict=True):
+                counts.update(row[:end])
+        return counts
+
+    def _file(self, path: Path) -> Any:
+        """The opened file, which is read lazily."""
+        if path not in self._files:
+            self._files[path] = safe_open(path, framework="pt")
+        return self._files[path]
 
 
 def frequent(counts: Counter[int], size: int, vocabulary: int, always: Sequence[int] = ()) -> Tensor:

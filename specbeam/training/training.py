@@ -1,34 +1,35 @@
-"""Train a draft for a target on what the target wrote (`answers.py`).
+"""Train a draft for a target on texts that the target wrote (`prompts_and_answers.py`).
 
-The loss is the cross-entropy against the target's own distribution at every position, at several depths of guessing
-at once: the draft is unrolled over its own outputs, so that what it says three guesses further is trained as well
-(Li et al. 2025, EAGLE-3, "training-time test", section 3.2). The hidden states lie in the shards; the target itself is
-not run.
+The loss is the cross-entropy against the target's own distribution at every position, at several depths of guessing:
+the draft is unrolled over its own outputs, so that its second, third and fourth guesses in a row are trained as well
+(Li et al. 2025, EAGLE-3, "training-time test", section 3.2). The target's hidden states come from the shards; the
+target is not run.
 """
 
 from __future__ import annotations
 
-import os
+import io
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from specbeam.drafts.eagle_model import EagleModel
+from specbeam.files import write_atomic
 
 from .shards import Shards
 from .unrolling import DEPTHS, unroll
 
-DISCOUNT = 0.8  # what a depth further counts in the loss
+DISCOUNT = 0.8  # the weight of a depth in the loss, relative to the depth before it
 
 
 @dataclass
 class Progress:
-    """How far a training is: goes into the checkpoint, and the curves into the plot."""
+    """The state of a training: part of the checkpoint; the curves are plotted."""
 
     seconds: float = 0.0
     steps: int = 0
@@ -38,14 +39,14 @@ class Progress:
 
 
 class Student(Protocol):
-    """What `train` trains."""
+    """A model as `train` needs it."""
 
     def trained(self) -> dict[str, Tensor]:
         """The parameters to train, by name; they go into the checkpoint."""
         ...
 
     def losses(self, batch: dict[str, Tensor], share: float, generator: torch.Generator) -> list[Tensor]:
-        """Cross-entropy in nats against the target's distribution at each depth, over a random `share` of a batch."""
+        """Cross-entropy in nats to the target's distribution at each depth, over a random `share` of the positions."""
         ...
 
 
@@ -64,12 +65,12 @@ class FeatureStudent:
         tokens, states = batch["tokens"], batch["features"]
         place, wanted = judged(batch, self.begin, share, generator)
         truth = target_probs(states[:, 1:, -1][wanted], self.model.target_logits)
-        found = []
+        losses = []
         for depth, output in enumerate(unroll(self.model, states, tokens, self.depths)):
             use = wanted & (place > depth)
             log_probs = self.model.logits(output[use]).float().log_softmax(-1)
-            found.append(-(truth[use[wanted]] * log_probs).sum(-1).mean())
-        return found
+            losses.append(-(truth[use[wanted]] * log_probs).sum(-1).mean())
+        return losses
 
 
 def judged(batch: dict[str, Tensor], begin: int, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -85,9 +86,16 @@ def judged(batch: dict[str, Tensor], begin: int, share: float, generator: torch.
 def target_probs(states: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
     """The target's distribution over the kept tokens, (positions, kept tokens), from its last hidden states.
 
-    `head` makes the target's logits of them, as `LogitHead` and `EagleModel.target_logits` do.
+    head: from hidden states to the target's logits (`LogitHead`, `EagleModel.target_logits`).
     """
     return head(states).float().softmax(-1)
+
+
+def save_whole(path: Path, content: Any) -> None:
+    """`torch.save`, but the file holds all of the content or what it held before."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomic(path, buffer.getvalue())
 
 
 def train(
@@ -101,19 +109,19 @@ def train(
     share: float = 0.5,
     held_out: Callable[[], list[float]] | None = None,
     every: float = 300.0,
-    told: Callable[[Progress], None] | None = None,
+    report: Callable[[Progress], None] | None = None,
     seed: int = 0,
 ) -> Progress:
-    """Train for `minutes`, a checkpoint in `folder` every `every` seconds; one that is there is gone on from.
+    """Train for `minutes`, with a checkpoint in `folder` every `every` seconds; resumes from an existing checkpoint.
 
     Matrices are trained with Muon (Jordan et al. 2024), the rest with AdamW. The learning rate rises over 50 steps and
     falls to zero over the second half of the time.
 
     Args:
         positions: positions a step.
-        share: of a batch's positions, how many are judged; the head is much of the cost.
-        held_out: measures agreement by depth; called before each checkpoint, and not part of the time.
-        told: hears of the progress every ten steps.
+        share: which share of a batch's positions counts in the loss; the head is much of the cost.
+        held_out: measures agreement by depth; called before each checkpoint, outside the measured time.
+        report: called with the progress every ten steps.
     """
     weights = student.trained()
     matrices = [weight for weight in weights.values() if weight.ndim == 2]
@@ -133,21 +141,15 @@ def train(
         for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
             optimiser.load_state_dict(state)
         progress = Progress(**saved["progress"])
-        # or an often interrupted training would see the same first batches every time
+        # otherwise a training that is often interrupted would see the same first batches every time
         generator.manual_seed(seed + progress.steps)
         shards.shuffle(seed + progress.steps)
 
     def save() -> None:
         if held_out is not None:
             progress.agreements.append((progress.seconds, held_out()))
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            "model": weights,
-            "optimisers": [optimiser.state_dict() for optimiser in optimisers],
-            "progress": asdict(progress),
-        }
-        torch.save(state, checkpoint.with_suffix(".part"))
-        os.replace(checkpoint.with_suffix(".part"), checkpoint)
+        states = [optimiser.state_dict() for optimiser in optimisers]
+        save_whole(checkpoint, {"model": weights, "optimisers": states, "progress": asdict(progress)})
 
     since = last = time.perf_counter()
     while progress.seconds < 60 * minutes:
@@ -158,9 +160,9 @@ def train(
                 group["lr"] = learning_rate * rate
         batch = {name: column.to(device) for name, column in shards.batch(positions).items()}
         with torch.autocast(device.type, torch.bfloat16):
-            found = student.losses(batch, share, generator)
-        counts = torch.tensor([DISCOUNT**depth for depth in range(len(found))], device=device)
-        ((torch.stack(found) * counts).sum() / counts.sum()).backward()
+            losses = torch.stack(student.losses(batch, share, generator))
+        counts = DISCOUNT ** torch.arange(len(losses), device=device)
+        ((losses * counts).sum() / counts.sum()).backward()
         torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
         for optimiser in optimisers:
             optimiser.step()
@@ -171,9 +173,9 @@ def train(
         progress.seconds += now - last
         last = now
         if progress.steps % 10 == 0:
-            progress.losses.append((progress.seconds, float(found[0].detach())))
-            if told is not None:
-                told(progress)
+            progress.losses.append((progress.seconds, float(losses[0].detach())))
+            if report is not None:
+                report(progress)
         if now - since > every:
             save()
             since = last = time.perf_counter()

@@ -10,7 +10,7 @@ from fakes import Oracle, fake_pair, hash_lm
 from transformers import AutoConfig, AutoModel
 
 import specbeam as sb
-from specbeam.engines.tiny_families import FAMILIES, tiny_model
+from specbeam.evaluation.tiny_families import FAMILIES, tiny_model
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"max_new_tokens": 0}, "max_new_tokens"),

@@ -12,7 +12,7 @@ from tiny_models import tiny_llama
 
 from specbeam.drafts.fingerprint import EMBEDDING, fingerprint, matches
 from specbeam.engines.packing import PackedLinear, pack_linear
-from specbeam.engines.tiny_families import FAMILIES, tiny_model
+from specbeam.evaluation.tiny_families import FAMILIES, tiny_model
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from specbeam.drafts.logit_head import AfterHead, LogitHead
 from specbeam.drafts.trained import load_draft, new_draft, save_draft
-from specbeam.engines.tiny_families import FAMILIES, Family, tiny_model
+from specbeam.evaluation.tiny_families import FAMILIES, Family, tiny_model
 from specbeam.training.standalone import StandaloneStudent, layers_of
 from specbeam.training.training import FeatureStudent, target_probs
 

@@ -18,9 +18,9 @@ from specbeam.core.tree import ROOT, TokenTree
 from specbeam.engines import cuda_graphs
 from specbeam.engines.graph_engine import GraphEngine
 from specbeam.engines.target import Target
-from specbeam.engines.tiny_families import FAMILIES, Family
 from specbeam.engines.torch_engine import TorchEngine
 from specbeam.evaluation.family_cases import FEW, WildDraft, run_family
+from specbeam.evaluation.tiny_families import FAMILIES, Family
 
 
 class Again:

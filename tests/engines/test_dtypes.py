@@ -19,9 +19,9 @@ from specbeam.core.scorer import Request, TreeScorer
 from specbeam.core.tree import TokenTree
 from specbeam.drafts.eagle import EagleDraft
 from specbeam.drafts.trained import SHIPPED, load_draft, new_draft, save_draft
-from specbeam.engines.tiny_families import FAMILIES, tiny_model
 from specbeam.engines.torch_engine import TorchEngine
 from specbeam.evaluation.agreement import agreement
+from specbeam.evaluation.tiny_families import FAMILIES, tiny_model
 from specbeam.models.embedded import carrier_file
 from specbeam.models.load import load_pair
 

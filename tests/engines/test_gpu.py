@@ -21,10 +21,10 @@ from tiny_models import tiny_llama
 
 import specbeam as sb
 from specbeam.engines.target import Target
-from specbeam.engines.tiny_families import FAMILIES, Family
 from specbeam.evaluation.agreement import agreement
 from specbeam.evaluation.family_cases import FEW, WildDraft, run_family
 from specbeam.evaluation.metrics import peak_memory_bytes
+from specbeam.evaluation.tiny_families import FAMILIES, Family
 from specbeam.models.load import Pair
 
 pytestmark = [

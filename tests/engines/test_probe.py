@@ -21,8 +21,8 @@ from specbeam.engines.families import why_no_tree
 from specbeam.engines.packing import pack_linear
 from specbeam.engines.sequences import SequenceEngine
 from specbeam.engines.target import Target
-from specbeam.engines.tiny_families import FAMILIES, tiny_model
 from specbeam.engines.torch_engine import TorchEngine
+from specbeam.evaluation.tiny_families import FAMILIES, tiny_model
 
 INPUTS = {
     "input_ids": torch.tensor([[0, 0, 3, 1, 4], [2, 7, 1, 8, 2]]),

@@ -10,8 +10,8 @@ from fakes import fake_pair
 from tiny_models import tiny_llama
 
 import specbeam as sb
-from specbeam.engines.tiny_families import FAMILIES, tiny_model
-from specbeam.evaluation.agreement import Agreement, Difference, _parting, _Steps, agreement
+from specbeam.evaluation.agreement import Agreement, Difference, _divergence, _Search, agreement
+from specbeam.evaluation.tiny_families import tiny_model
 
 
 def prompts_of(number: int) -> list[dict[str, Any]]:
@@ -52,18 +52,17 @@ def test_only_differences_from_transformers_beyond_twice_the_noise_are_unexplain
 
 def test_results_of_different_lengths_are_compared_as_the_search_compares_them() -> None:
     """Both beams ended, one a token earlier than the other; a token more costs a nat and a half."""
-    family = next(one for one in FAMILIES if one.kind == "starcoder2")
-    pair = fake_pair(tiny_model(family, "sdpa").to(torch.bfloat16), sb.RecallDraft())
+    pair = fake_pair(tiny_model("starcoder2", "sdpa").to(torch.bfloat16), sb.RecallDraft())
     torch.manual_seed(1)
     prompts = [{"input_ids": torch.randint(3, 90, (1, 4))}]
     assert agreement(pair, prompts, num_beams=4, max_new_tokens=10).unexplained == []
 
 
 def test_a_greedy_text_that_goes_on_is_compared_where_the_other_one_ends() -> None:
-    ended, other = _Steps(0), _Steps(0)
+    ended, other = _Search(0), _Search(0)
     ended.running, ended.result = [[[]], [[5]]], [5, 2]
     other.running, other.result = [[[]], [[5]], [[5, 7]], [[5, 7, 9]]], [5, 7, 9, 4]
-    assert _parting(ended, other) == (2, [5, 2], [5, 7])
+    assert _divergence(ended, other) == (2, [5, 2], [5, 7])
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])

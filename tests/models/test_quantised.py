@@ -28,8 +28,8 @@ from specbeam.engines import latency
 from specbeam.engines.draft_size import LatencyCurve
 from specbeam.engines.packing import PackedLinear, pack_linear
 from specbeam.engines.target import Target
-from specbeam.engines.tiny_families import FAMILIES, tiny_model
 from specbeam.evaluation.agreement import agreement
+from specbeam.evaluation.tiny_families import tiny_model
 from specbeam.models.load import Pair, load_pair
 
 PROMPT = torch.tensor([[1, 3, 5, 20, 9, 33]])
@@ -139,8 +139,7 @@ def assert_equal_to_generate(pair: Pair, max_new_tokens: int = 12) -> None:
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "mistral", "bloom", "qwen2"])
 def test_a_quantised_model_in_a_pair_made_by_hand_decodes_as_generate_does(kind: str) -> None:
-    family = next(one for one in FAMILIES if one.kind == kind)
-    model = round_layers(tiny_model(family), head=True)
+    model = round_layers(tiny_model(kind), head=True)
     assert "RoundedLinear" in kinds(model)
     assert_equal_to_generate(fake_pair(model, sb.UnionDraft([sb.RecallDraft(), sb.NgramDraft()])))
 
@@ -285,7 +284,7 @@ def test_int8_weights_of_torchao_load_and_are_saved_and_decode_as_generate_does(
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_a_model_that_torchao_quantised_in_place_decodes_as_generate_does(kind: str) -> None:
     torchao = of_torchao()
-    model: Any = tiny_model(next(one for one in FAMILIES if one.kind == kind)).float()
+    model: Any = tiny_model(kind).float()
     torchao.quantize_(model, torchao.Int8WeightOnlyConfig())
     head = LogitHead.of(model)
     torch.testing.assert_close(head.weight, model.get_output_embeddings().weight.dequantize())

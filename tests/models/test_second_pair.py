@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 import second_pair
 import torch
+from small_folders import fill, kept
 
 import specbeam as sb
 from specbeam.drafts.text import TextDraft
 from specbeam.evaluation.agreement import Agreement, agreement
+from specbeam.models import embedded
 from specbeam.models.embedded import embedded_folder
 
 WHY_NOT = second_pair.missing()
@@ -176,24 +178,21 @@ def test_parts_are_joined_in_order_and_converted_once(parts: Path, monkeypatch: 
 
     def convert(source: Path, folder: Path) -> None:
         seen.append(source.read_bytes())
-        folder.mkdir()
-        for name in second_pair.FILES:
-            (folder / name).write_text("{}")
-        (folder / second_pair.WEIGHTS).write_bytes((2).to_bytes(8, "little") + b"{}")
+        fill(folder)
 
     monkeypatch.setattr(second_pair, "SHA256", hashlib.sha256(b"GGUF").hexdigest())
     monkeypatch.setattr(second_pair, "convert", convert)
     folder = second_pair.second_folder()
     assert second_pair.second_folder() == folder and seen == [b"GGUF"]
-    (folder / second_pair.WEIGHTS).unlink()
+    (folder / embedded.WEIGHTS).unlink()
     assert second_pair.second_folder() == folder and len(seen) == 2  # made again, since it was no longer whole
-    assert [one.name for one in parts.iterdir()] == [folder.name]
+    assert kept(parts) == [folder]
 
 
 def test_damaged_parts_are_refused_and_leave_nothing_in_the_cache(parts: Path) -> None:
     with pytest.raises(ValueError, match="--force-reinstall"):
         second_pair.second_folder()
-    assert list(parts.iterdir()) == []
+    assert kept(parts) == []
 
 
 def test_without_the_packages_the_reason_names_the_command_and_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +200,7 @@ def test_without_the_packages_the_reason_names_the_command_and_the_variable(monk
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     reason = second_pair.missing()
     assert reason and second_pair.INSTALL in reason and second_pair.OWN_FOLDER in reason
-    with pytest.raises(ValueError, match="is not installed"):
+    with pytest.raises(ValueError, match=second_pair.CARRIER):
         second_pair.second_folder()
     monkeypatch.setenv(second_pair.OWN_FOLDER, "/models/another")
     assert second_pair.missing() is None and second_pair.second_folder() == Path("/models/another")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import PASSAGE, chat_tokenizer, clock, tiny_llama
+from tiny_models import PASSAGE, chat_tokenizer, tiny_llama
 from typer.testing import CliRunner
 
 import specbeam as sb
@@ -18,7 +18,7 @@ from specbeam.drafts.eagle import EagleDraft
 from specbeam.drafts.trained import card, load_draft
 from specbeam.evaluation import data
 from specbeam.evaluation.data import Example
-from specbeam.training import distill, training
+from specbeam.training import distill
 from specbeam.training.distill import held_out_sets, write_texts
 
 FILES = ["README.md", "checkpoint.pt", "draft.safetensors", "kept.pt", "target.json", "texts", "training.json"]
@@ -26,7 +26,7 @@ FILES = ["README.md", "checkpoint.pt", "draft.safetensors", "kept.pt", "target.j
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A training step takes a second of its clock, and the held-out prompts are few and short."""
+    """The held-out prompts are few and short."""
     sets = {"chat": ["Explain a river", "It rains"], "code": ["What is a river"]}
 
     def load(name: str, n: int | None = None, max_words: int | None = None) -> list[Example]:
@@ -34,7 +34,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ValueError("the package is not installed")
         return [Example(prompt, None, name) for prompt in sets[name]]
 
-    monkeypatch.setattr(training, "time", clock())
     monkeypatch.setattr(distill, "load", load)
 
 
@@ -44,12 +43,12 @@ def distilled(target: Any, folder: Path, minutes: float = 0.5, **options: Any) -
 
 
 def test_one_call_leaves_a_draft_with_its_card_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    target, heard, told = tiny_llama(torch.float32), [], []
-    first = distilled(target, tmp_path, written=heard.append, told=told.append)
+    target, written, reported = tiny_llama(torch.float32), [], []
+    first = distilled(target, tmp_path, written=written.append, report=reported.append)
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
-    assert first["positions_written"] == heard[-1] >= 500 and heard == sorted(heard)
+    assert first["positions_written"] == written[-1] >= 500 and written == sorted(written)
     assert (first["steps"], first["train_minutes"], first["kept_tokens"]) == (30, 0.5, 40)
-    assert len(told) == 3
+    assert len(reported) == 3
     held = first["agreement"]["chat and code"]
     assert held["tokens"] > 0 and all(len(held[name]) == first["depths"] == 4 for name in ("top_1", "top_4"))
     stored = json.loads((tmp_path / "training.json").read_text(encoding="utf-8"))
@@ -93,16 +92,16 @@ def test_articles_are_held_out_where_their_package_is(monkeypatch: pytest.Monkey
     assert len(found["summaries of XSum articles"]["tokens"]) == 2
 
 
-def test_a_folder_with_another_targets_texts_is_refused(tmp_path: Path) -> None:
+def test_a_folder_of_a_target_of_another_shape_is_refused(tmp_path: Path) -> None:
     distilled(tiny_llama(torch.float32), tmp_path)
-    with pytest.raises(ValueError, match=r"written by a model of another shape.*another folder"):
+    with pytest.raises(ValueError, match=r"another target.*give another folder"):
         distilled(tiny_llama(torch.float32, size=64), tmp_path)
 
 
 def test_a_folder_of_another_target_of_the_same_shape_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
     distilled(tiny_llama(torch.float32), tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    with pytest.raises(ValueError, match=r"belongs to another target of the same shape.*another folder"):
+    with pytest.raises(ValueError, match=r"another target.*give another folder"):
         distilled(tiny_llama(torch.float32, spread=0.2), tmp_path, minutes=1.0)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     distilled(tiny_llama(torch.bfloat16), tmp_path, minutes=1.0)  # the same one in another dtype

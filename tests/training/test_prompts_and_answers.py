@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tiny_models import AFTER, BEFORE, PASSAGE, WORDS, chat_tokenizer, tiny_llama
 
 from specbeam.drafts.eagle_model import EagleConfig
-from specbeam.training import prompts_and_answers as answers
+from specbeam.models.stopping import stop_tokens
+from specbeam.training import prompts_and_answers
 from specbeam.training.prompts_and_answers import (
     OPENINGS,
     TEMPERATURES,
     questions,
     summaries,
     template_parts,
-    write_shards,
+    write_shard,
 )
 from specbeam.training.shards import Shards
 
@@ -38,7 +40,7 @@ def tokenizer() -> Any:
 
 
 def written(target: Any, tokenizer: Any, folder: Path, shard: int = 0, **options: Any) -> dict[str, torch.Tensor]:
-    write_shards(target, tokenizer, folder, [shard], rows=ROWS, length=LENGTH, **options)
+    write_shard(target, tokenizer, folder, shard, rows=ROWS, length=LENGTH, **options)
     return load_file(folder / f"{shard:05d}.safetensors")
 
 
@@ -64,8 +66,10 @@ def test_features_are_the_hidden_states_of_a_plain_pass_also_once_other_rows_hav
     target, tokenizer, tmp_path, monkeypatch
 ) -> None:
     left: list[int] = []
-    select = answers._select
-    monkeypatch.setattr(answers, "_select", lambda cache, rows: (left.append(len(rows)), select(cache, rows)))
+    select = prompts_and_answers._select
+    monkeypatch.setattr(
+        prompts_and_answers, "_select", lambda cache, rows: (left.append(len(rows)), select(cache, rows))
+    )
     shard = written(target, tokenizer, tmp_path)
     assert min(left) < ROWS / 2  # rows were taken out
     assert EagleConfig.for_target(target).layers == (2, 4, 6)
@@ -85,7 +89,7 @@ def test_a_question_is_followed_by_the_templates_suffix_and_every_other_one_has_
         begin = answer_begins(text)
         assert begin is not None
         question = text[len(BEFORE) : begin - len(AFTER)]
-        assert AFTER[0] not in question and len(question) <= answers._LONGEST_QUESTION
+        assert AFTER[0] not in question and len(question) <= prompts_and_answers._LONGEST_QUESTION
         if index % 2:
             assert any(question[: len(opening)] == opening for opening in openings)
 
@@ -100,44 +104,42 @@ def test_greedy_rows_go_on_with_the_targets_likeliest_token_until_it_ends(target
         if index in GREEDY:
             judged += len(text) - begin
             assert follows
-            assert len(text) == LENGTH or likeliest[-1] in answers.stop_tokens(target)
+            assert len(text) == LENGTH or likeliest[-1] in stop_tokens(target)
     assert judged > 50
 
 
 def test_a_number_and_a_seed_give_the_same_shard_whatever_was_written_before(target, tokenizer, tmp_path) -> None:
     options: dict[str, Any] = {"rows": 4, "length": 30}
     for folder, numbers, seed in (("both", [0, 1], 0), ("one", [1], 0), ("other", [1], 1)):
-        write_shards(target, tokenizer, tmp_path / folder, numbers, seed=seed, **options)
+        for number in numbers:
+            write_shard(target, tokenizer, tmp_path / folder, number, seed=seed, **options)
     both, one, other = ((tmp_path / name / "00001.safetensors").read_bytes() for name in ("both", "one", "other"))
     assert both == one
     assert both != other
     assert both != (tmp_path / "both" / "00000.safetensors").read_bytes()
 
 
-def test_shards_that_are_there_are_left_as_they_are_and_do_not_count(target, tokenizer, tmp_path) -> None:
+def test_an_existing_shard_is_left_as_it_is_and_does_not_count(target, tokenizer, tmp_path) -> None:
     there = tmp_path / "00000.safetensors"
     there.write_bytes(b"mine")
-    told = []
-    total = write_shards(target, tokenizer, tmp_path, [0, 1], rows=4, length=30, done=lambda *found: told.append(found))
+    assert write_shard(target, tokenizer, tmp_path, 0, rows=4, length=30) == 0
     assert there.read_bytes() == b"mine"
-    assert told == [(1, total)]
-    assert total == int(load_file(tmp_path / "00001.safetensors")["ends"].sum())
+    written = write_shard(target, tokenizer, tmp_path, 1, rows=4, length=30)
+    assert written == int(load_file(tmp_path / "00001.safetensors")["ends"].sum()) > 0
 
 
 def test_an_interrupted_write_leaves_no_half_shard(target, tokenizer, tmp_path, monkeypatch) -> None:
-    def interrupted(tensors: Any, path: Path) -> None:
-        save_file(tensors, path)
-        path.write_bytes(path.read_bytes()[:100])
+    def interrupted(descriptor: int) -> None:
+        os.ftruncate(descriptor, 100)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(answers, "save_file", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_shards(target, tokenizer, tmp_path, [0], rows=4, length=30)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "fsync", interrupted)
+        write_shard(target, tokenizer, tmp_path, 0, rows=4, length=30)
     with pytest.raises(ValueError, match="holds no shards; write some with `specbeam distill`"):
         Shards(tmp_path).paths()
-    monkeypatch.setattr(answers, "save_file", save_file)
-    total = write_shards(target, tokenizer, tmp_path, [0], rows=4, length=30)
-    assert Shards(tmp_path).positions() == total
+    written = write_shard(target, tokenizer, tmp_path, 0, rows=4, length=30)
+    assert Shards(tmp_path).positions() == written
 
 
 def test_every_fourth_shard_summarises_passages_cut_to_one_length(target, tokenizer, tmp_path) -> None:

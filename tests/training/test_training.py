@@ -11,15 +11,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import WORDS, chat_tokenizer, clock, tiny_llama
+from tiny_models import WORDS, chat_tokenizer, tiny_llama
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 
 from specbeam.drafts.eagle_model import EagleModel
 from specbeam.drafts.trained import new_draft
-from specbeam.training import held_out_agreement as heldout
-from specbeam.training import training
+from specbeam.training import held_out_agreement, training
 from specbeam.training.held_out_agreement import agreement, greedy_answers
-from specbeam.training.prompts_and_answers import write_shards
+from specbeam.training.prompts_and_answers import write_shard
 from specbeam.training.shards import Shards, frequent
 from specbeam.training.standalone import StandaloneStudent, layers_of, standalone_agreement
 from specbeam.training.training import FeatureStudent, Progress, train
@@ -36,13 +35,9 @@ def target() -> Any:
 @pytest.fixture(scope="module")
 def texts(target: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("texts")
-    write_shards(target, chat_tokenizer(), folder, [0, 1], rows=16, length=60)
+    for shard in (0, 1):
+        write_shard(target, chat_tokenizer(), folder, shard, rows=16, length=60)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def seconds_are_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "time", clock())
 
 
 def whole(texts: Path) -> dict[str, torch.Tensor]:
@@ -109,7 +104,7 @@ def test_a_resumed_training_does_not_begin_with_the_same_batches_again(target, t
 
 
 def test_a_checkpoint_is_left_now_and_then_with_agreement_measured_off_the_clock(target, texts, tmp_path) -> None:
-    told: list[int] = []
+    reported: list[int] = []
     progress = train(
         student_of(target),
         Shards(texts),
@@ -118,10 +113,10 @@ def test_a_checkpoint_is_left_now_and_then_with_agreement_measured_off_the_clock
         positions=300,
         held_out=lambda: [0.5, 0.25],
         every=24.5,
-        told=lambda progress: told.append(progress.steps),
+        report=lambda progress: reported.append(progress.steps),
     )
     assert progress.agreements == [(25.0, [0.5, 0.25]), (50.0, [0.5, 0.25]), (60.0, [0.5, 0.25])]
-    assert told == [10, 20, 30, 40, 50, 60]
+    assert reported == [10, 20, 30, 40, 50, 60]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt"]
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["progress"]
     assert Progress(**saved) == progress
@@ -150,7 +145,7 @@ def test_held_out_agreement_is_what_a_hand_counts(monkeypatch) -> None:
     first[0, 2] = torch.tensor([0.0, 3.0, 2.0, 1.0])
     first[1, 0] = torch.tensor([0.0, 3.0, 2.0, 1.0])  # 30 comes second
     second[0, 1] = torch.tensor([3.0, 0.0, 2.0, 1.0])  # 20 comes last
-    monkeypatch.setattr(heldout, "unroll", lambda *_: iter([first, second]))
+    monkeypatch.setattr(held_out_agreement, "unroll", lambda *_: iter([first, second]))
     model: Any = SimpleNamespace(kept=torch.tensor([10, 20, 30, 40]), logits=lambda output: output)
     found = agreement(model, answers, depths=2, top=(1, 2, 4))
     assert found[1] == pytest.approx([1 / 3, 0.0])

@@ -71,7 +71,7 @@ def distill(
                 target or NAME,
                 out,
                 **{"positions": positions, "minutes": minutes, "kept_tokens": kept_tokens, "passages": texts},
-                **{"rows": rows, "length": length, "written": written, "told": trained},
+                **{"rows": rows, "length": length, "written": written, "report": trained},
                 licence=f"{LICENCE}; {PASSAGES_LICENCE}" if texts else LICENCE,
             )
         except KeyboardInterrupt:

@@ -1,83 +1,84 @@
-"""What the benchmark's runs say: ratios against both baselines, a row for each case and runner, table and record.
+"""Figures of the benchmark: ratios to both baselines, a row for each case and runner, table and record.
 
-Nothing here runs a model. Absolute times depend on the machine and on what else it does, so the result is a ratio: each
-decode is divided into the baseline's decode of the same prompt in the same turn.
+Absolute times depend on the machine and its load. So the result is a ratio: the seconds of the baseline divided by
+those of a decode of the same prompt in the same turn.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.table import Table
 
 from specbeam.experiments.records import RunRecord, spread
+from specbeam.pictures.drawing import counted
 
 from .cases import PACKED, PLAIN, THEIRS, Case, Run, Runs
 
 Repeats = Sequence[Sequence[Run]]  # repeats -> prompts
 
-HEADINGS = (
-    *("case", "source", "prompts × repeats", "s a prompt", "× as it comes (min–max)", "× on the same target (min–max)"),
-    *("worst prompt", "same tokens", "steps a pass", "nodes a pass", "draft/target/search, s", "KV slots"),
+_COLUMNS = (  # as the terminal's table breaks them
+    *("case", "source", "prompts × repeats", "s a\nprompt", "× as it comes\n(min–max)"),
+    *("× on the same\ntarget (min–max)", "worst\nprompt", "same\ntokens", "steps\na pass", "nodes\na pass"),
+    *("draft/target/\nsearch, s a prompt", "KV\nslots"),
 )
+HEADINGS = tuple(column.replace("/\n", "/").replace("\n", " ") for column in _COLUMNS)
 
 
 def seconds(repeats: Repeats) -> list[float]:
     """The time of each repeat, all prompts together."""
-    return [sum(run.seconds for run in prompts) for prompts in repeats]
+    return _times(repeats).sum(1).tolist()
 
 
-def paired_ratios(baseline: Sequence[float], other: Sequence[float]) -> list[float]:
+def paired_ratios(baseline: Repeats, other: Repeats) -> list[float]:
     """How many times as fast the other was, repeat by repeat: above 1 is faster."""
-    return [theirs / mine for theirs, mine in zip(baseline, other, strict=True)]
+    return (_times(baseline).sum(1) / _times(other).sum(1)).tolist()
 
 
 def by_prompt(baseline: Repeats, other: Repeats) -> list[float]:
     """How many times as fast the other was on each prompt, the median of its repeats."""
-    ratios = [
-        [theirs.seconds / mine.seconds for theirs, mine in zip(*prompts, strict=True)]
-        for prompts in zip(baseline, other, strict=True)
-    ]
-    return [statistics.median(prompt) for prompt in zip(*ratios, strict=True)]
+    return np.median(_times(baseline) / _times(other), axis=0).tolist()
 
 
 def equal_prompts(baseline: Repeats, other: Repeats) -> int:
-    """How many prompts had the tokens of the baseline in every repeat."""
-    same = [
-        [theirs.tokens == mine.tokens for theirs, mine in zip(*prompts, strict=True)]
-        for prompts in zip(baseline, other, strict=True)
-    ]
-    return sum(map(all, zip(*same, strict=True)))
+    """How many prompts had the baseline's tokens in every repeat."""
+    tokens = [[[run.tokens for run in prompts] for prompts in repeats] for repeats in (baseline, other)]
+    return sum(theirs == mine for theirs, mine in zip(*(zip(*each, strict=True) for each in tokens), strict=True))
+
+
+def _times(repeats: Repeats) -> np.ndarray:
+    """Seconds, (repeats, prompts)."""
+    return np.array([[run.seconds for run in prompts] for prompts in repeats])
 
 
 def summarise(runs: Repeats, plain: Repeats, packed: Repeats | None = None) -> dict[str, Any]:
-    """One row of the table, against transformers on the target as it comes, and on the packed one if there is one.
+    """One row of the table, compared with transformers on the target as it comes, and on the packed one if given.
 
-    `speedup` is against the former, `speedup_same_target` against the one on the target that our rows run on. Against
-    that one are `by_prompt` and `equal`, the prompts with the same tokens in every repeat. `steps_per_pass` and
-    `nodes_per_pass` are of the first repeat, the latter without the prompt's own pass. The cache is compared on the
-    prompt on which it does worst. `search_s` is all that is neither draft nor target; the three are None where
-    nobody could time them. Times are of all prompts together.
+    `speedup` is relative to the former, `speedup_same_target` to transformers on the target that our rows run on, and
+    so are `by_prompt` and `equal`, the prompts with the same tokens in every repeat. `steps_per_pass` and
+    `nodes_per_pass` are of the first repeat, the latter without the prompt's own pass. Caches are compared on the
+    prompt with the worst ratio. `search_s` is the time outside draft and target; the three are None if they could not
+    be timed. Times are of all prompts together.
     """
     same = plain if packed is None else packed
     first = runs[0]
-    times, passes = seconds(runs), sum(run.stats.target_passes for run in first)
+    passes = sum(run.stats.target_passes for run in first)
     nodes = sum(run.stats.target_tokens - run.prompt_tokens for run in first)
     worst = max(zip(first, same[0], strict=True), key=lambda pair: (pair[0].kv_slots or 0) / (pair[1].kv_slots or 1))
     ratios = by_prompt(same, runs)
     return {
         "prompts": len(first),
         "repeats": len(runs),
-        "seconds": spread(times),
-        "prompt_seconds": [[run.seconds for run in prompts] for prompts in runs],
-        "speedup": spread(paired_ratios(seconds(plain), times)),
-        "speedup_same_target": spread(paired_ratios(seconds(same), times)),
+        "seconds": spread(seconds(runs)),
+        "prompt_seconds": _times(runs).tolist(),
+        "speedup": spread(paired_ratios(plain, runs)),
+        "speedup_same_target": spread(paired_ratios(same, runs)),
         "by_prompt": ratios,
         "worst_prompt": min(ratios),
         "equal": equal_prompts(same, runs),
@@ -93,7 +94,7 @@ def summarise(runs: Repeats, plain: Repeats, packed: Repeats | None = None) -> d
 
 
 def rows(cases: Sequence[Case], runs: Runs) -> list[dict[str, Any]]:
-    """Every case with every runner that had a turn, baselines included."""
+    """One row for each case and each of its runners, baselines included."""
     found = []
     for case in cases:
         mine = {name: repeats for (label, name), repeats in runs.items() if label == case.label}
@@ -126,17 +127,14 @@ def cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def table(found: Sequence[Mapping[str, Any]], title: str) -> Table:
-    """The rows for a terminal, a section for each case; the number of prompts and repeats stands below its name."""
+    """The rows for a terminal, a section for each case, with the number of prompts and repeats below its name."""
     drawn = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    broken = ("case", "source", "s a\nprompt", "× as it comes\n(min–max)")
-    broken += ("× on the same\ntarget (min–max)", "worst\nprompt", "same\ntokens", "steps\na pass", "nodes\na pass")
-    broken += ("draft/target/\nsearch, s a prompt", "KV\nslots")
-    for place, heading in enumerate(broken):
+    for place, heading in enumerate((*_COLUMNS[:2], *_COLUMNS[3:])):
         drawn.add_column(heading, justify="left" if place < 2 else "right", no_wrap=True)
     for _, group in groupby(found, key=lambda row: row["case"]):
         for place, row in enumerate(group):
             case, source, _, *rest = cells(row)
-            below = f"  {row['prompts']} prompt{'' if row['prompts'] == 1 else 's'} × {row['repeats']}"
+            below = f"  {counted(row['prompts'], 'prompt')} × {row['repeats']}"
             drawn.add_row({0: case, 1: below}.get(place, ""), source, *rest)
         drawn.add_section()
     return drawn
@@ -151,7 +149,7 @@ def record(
     default: str,
     **extra: Any,
 ) -> RunRecord:
-    """The record: the median speed-ups first, those of the row `default` and of cases in full before the others."""
+    """The record: median speed-ups first, and of these the rows of `default` and the cases measured in full first."""
     ours = [row for row in found if row["ours"]]
     ranked = sorted(ours, key=lambda row: (row["source"] != default, not row["in_full"]))
     headline = {
@@ -173,22 +171,21 @@ def record(
 
 
 def load_record(path: str | Path) -> RunRecord:
-    """A record that the benchmark left. Raises ValueError for a file that is missing, or something else."""
-    found = RunRecord.load(path)
-    if not {"rows", "default"} <= found.metrics.keys():
+    """A record of the benchmark. Raises ValueError for a file that is missing or holds something else."""
+    loaded = RunRecord.load(path)
+    if not {"rows", "default"} <= loaded.metrics.keys():
         raise ValueError(f"{path} is no record of this version's benchmark: make one with `make bench`.")
-    return found
+    return loaded
 
 
 def _split(runs: Repeats) -> dict[str, float | None]:
     """Median seconds in the draft, in the target and in the rest."""
     if not all(run.timed for prompts in runs for run in prompts):
         return {"draft_s": None, "target_s": None, "search_s": None}
-    draft = [sum(run.stats.draft_s for run in prompts) for prompts in runs]
-    target = [sum(run.stats.target_s for run in prompts) for prompts in runs]
-    parts = {"draft_s": draft, "target_s": target}
-    parts["search_s"] = [a - b - c for a, b, c in zip(seconds(runs), draft, target, strict=True)]
-    return {name: statistics.median(values) for name, values in parts.items()}
+    split = np.array([[(run.stats.draft_s, run.stats.target_s) for run in prompts] for prompts in runs]).sum(1)
+    draft, target = split.T
+    parts = {"draft_s": draft, "target_s": target, "search_s": seconds(runs) - draft - target}
+    return {name: float(np.median(values)) for name, values in parts.items()}
 
 
 def _span(values: Mapping[str, float]) -> str:

@@ -1,7 +1,7 @@
-"""Who takes part in the benchmark: transformers' `generate` on one target or two, and our decoders.
+"""The decoders that the benchmark compares: transformers' `generate` on one target or two, and ours.
 
-Our rows run on the target as `load_pair` gives it, on a CPU with packed weights. Packing helps transformers too, so
-transformers runs on both: on the target as it comes, and on ours.
+Ours run on the target as `load_pair` returns it, on a CPU with packed weights. Packing helps transformers too, so
+transformers runs on both: the target as it comes, and ours.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from specbeam.drafts.union import UnionDraft
 from specbeam.engines.packing import PackedLinear
 from specbeam.models.checkpoints import check_vocabulary
 from specbeam.models.load import Pair, load_pair
+from specbeam.models.stopping import cut_after_stop, stop_tokens
 
 from .cases import ALL, ASSISTED, LOOKUP, NO_DRAFT, PACKED, PLAIN, TRAINED, UNTRAINED, Run, Runner
 
-LOOKUP_TOKENS = 10  # what transformers' documentation gives as its example of prompt_lookup_num_tokens
+LOOKUP_TOKENS = 10  # prompt_lookup_num_tokens in the example of transformers' documentation
 
 
 @dataclass(frozen=True)
 class Contenders:
-    """The loaded models. `plain` is `main` where the main target is not packed: one baseline then."""
+    """The loaded models. `plain` is `main` if its target is not packed; then there is one baseline only."""
 
     main: Pair
     plain: Pair
     ours: dict[str, Pair]  # row -> pair with its draft
     assistant: Any = None
-    remarks: list[str] = field(default_factory=list)  # what was left out, and why
+    remarks: list[str] = field(default_factory=list)  # on rows that were left out
 
     @property
     def packed(self) -> bool:
@@ -57,12 +58,12 @@ def load_contenders(
     packed: bool | str = "auto",
     assistant: str | None = None,
 ) -> Contenders:
-    """Load what takes part; arguments as for `load_pair`.
+    """Load the models; arguments as for `load_pair`.
 
-    draft: "auto" compares its parts as well; anything else has one row of its own name.
+    draft: "auto" also compares its parts; any other gets one row with its name.
     assistant: hub id or folder of a smaller model for transformers' assisted generation.
 
-    Raises ValueError as `load_pair` does. What "auto" has no trained draft for goes without that row.
+    Raises ValueError as `load_pair` does. Without a trained draft for the target, "auto" leaves out that row.
     """
     load: Callable[..., Pair] = partial(load_pair, dtype=dtype, device=device)
     main = load(target, draft=draft, packed=packed)
@@ -89,7 +90,7 @@ def load_contenders(
 
 
 def make_runners(who: Contenders, max_new_tokens: int) -> dict[str, Runner]:
-    """The rows of the table, baselines first: each decodes one prompt, or a batch, with some beams."""
+    """The runners by the name of their row, baselines first: each decodes one prompt, or a batch."""
     target = who.main.target
     runners = {PLAIN: _transformers(who.plain.target, max_new_tokens)}
     if who.packed:
@@ -105,9 +106,7 @@ def make_runners(who: Contenders, max_new_tokens: int) -> dict[str, Runner]:
 
 def _transformers(target: Any, max_new_tokens: int, **options: Any) -> Runner:
     settings = {"max_new_tokens": max_new_tokens, "do_sample": False, "return_dict_in_generate": True, **options}
-
-    eos = target.generation_config.eos_token_id
-    ends = set(eos if isinstance(eos, list) else [eos])
+    stops = stop_tokens(target)
 
     def run(inputs: Mapping[str, Any], num_beams: int) -> Run:
         with _watched(target) as passes, _watched(options.get("assistant_model")) as draft_passes:
@@ -115,7 +114,7 @@ def _transformers(target: Any, max_new_tokens: int, **options: Any) -> Runner:
             output = target.generate(**inputs, num_beams=num_beams, **settings)
             taken = _now(target) - began
         rows, width = inputs["input_ids"].shape
-        tokens = [token for row in output.sequences[:, width:].tolist() for token in _ended(row, ends)]
+        tokens = [token for row in output.sequences[:, width:].tolist() for token in cut_after_stop(row, stops)]
         stats = Stats(
             steps=len(passes) if num_beams * rows > 1 else len(tokens),
             new_tokens=len(tokens),
@@ -125,8 +124,8 @@ def _transformers(target: Any, max_new_tokens: int, **options: Any) -> Runner:
             target_s=sum(seconds for _, seconds in passes),
             draft_s=sum(seconds for _, seconds in draft_passes),
         )
-        # Counted on the cache itself: num_beams x (prompt + new tokens), but for the last token, which is never read.
-        # Speculation crops its cache, so that its size at the end says nothing of the worst moment.
+        # The cache holds num_beams x (prompt + new tokens) except for the last token, which is never forwarded.
+        # Speculation crops its cache, so that its final size does not tell the largest.
         slots = None if options else rows * num_beams * output.past_key_values.get_seq_length()
         return Run(taken, tokens, stats, slots, passes[0][0], timed=_synchronous(target))
 
@@ -147,17 +146,12 @@ def _ours(pair: Pair, one: Callable[..., Decoded], several: Callable[..., Decode
     return run
 
 
-def _ended(row: list[int], ends: set[int | None]) -> list[int]:
-    """A row without the padding behind the token that ends it."""
-    return row[: next((place + 1 for place, token in enumerate(row) if token in ends), len(row))]
-
-
 @contextmanager
 def _watched(model: Any) -> Iterator[list[tuple[int, float]]]:
-    """Collects the tokens and seconds of every forward pass of the model, or nothing of None.
+    """Collects the tokens and seconds of every forward pass of the model; nothing for None.
 
-    Where the device works on its own the seconds say when the pass was handed over, not when it was done: waiting for
-    it would cost the baseline time that it does not need.
+    On asynchronous devices these are the seconds until the pass is launched, not until it is done: waiting for it would
+    slow the baseline down.
     """
     passes: list[tuple[int, float]] = []
     if model is None:

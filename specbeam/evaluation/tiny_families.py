@@ -1,4 +1,7 @@
-"""Families of causal LMs in transformers, each with a tiny random model: what equality with `generate` is tried on."""
+"""Families of causal LMs in transformers, each with the configuration of a tiny random model.
+
+Equality with `generate` is checked on these (`family_cases.py`). Their model types are `engines.families.TESTED`.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 VOCABULARY, PAD, EOS = 96, 0, 3
-WINDOW = 6  # positions that a layer with a sliding window looks back
+WINDOW = 6  # size of the sliding windows, in positions
 
 _SIZE: dict[str, Any] = {
     **{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48},
     **{"num_key_value_heads": 2, "max_position_embeddings": 64, "vocab_size": VOCABULARY},
-    # at the usual deviation of 0.02 a random model repeats one token; at 0.3 its logits vary
+    # with the usual deviation of 0.02 a random model repeats one token; with 0.3 its output varies
     **{"pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": EOS, "initializer_range": 0.3},
 }
 _HEAD: dict[str, Any] = {"head_dim": 8}
@@ -35,19 +38,19 @@ _STATE: dict[str, Any] = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_chunk_si
 
 @dataclass(frozen=True)
 class Family:
-    """A family by transformers' `model_type`, how its models know positions, and its tiny model's configuration."""
+    """A family: transformers' `model_type`, how its models encode positions, and its tiny model's configuration."""
 
     kind: str
     positions: str = "rotary"
     options: Mapping[str, Any] = field(default_factory=dict)  # beside `_SIZE`
-    variant: str = ""  # where one kind stands for several
+    variant: str = ""  # tells families of one kind apart
 
     @property
     def name(self) -> str:
         return f"{self.kind} ({self.variant})" if self.variant else self.kind
 
 
-_ATTENTION = (
+_OVER_TREES = (
     Family("llama"),
     Family("mistral", options=_SLIDING),
     Family("gpt2", "learned"),
@@ -107,7 +110,7 @@ _ATTENTION = (
     Family("biogpt", "learned, from 2"),
     Family("ctrl", "sinusoidal", {"dff": 48}),
 )
-_OTHERS = (  # no tree can be put through these in one pass
+_BY_SEQUENCES = (  # these cannot verify a tree in one pass
     Family("mpt", "ALiBi", {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 64}),
     Family("gpt_neo", "learned", {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "window_size": 6}),
     Family("openai-gpt", "learned"),
@@ -131,18 +134,25 @@ _OTHERS = (  # no tree can be put through these in one pass
         },
     ),
 )
-FAMILIES = (*_ATTENTION, *_OTHERS)
+FAMILIES = (*_OVER_TREES, *_BY_SEQUENCES)
 
 
-def tiny_model(family: Family, attention: str = "eager", dtype: torch.dtype = torch.float64) -> Any:
-    """A random model of `family` with two layers or three, the same at every call.
+def named(name: str) -> Family:
+    """The family of this name: its kind, with the variant in brackets where there are several."""
+    return next(each for each in FAMILIES if each.name == name)
 
-    Raises ValueError where transformers has no such attention for it.
+
+def tiny_model(family: Family | str, attention: str = "eager", dtype: torch.dtype = torch.float64) -> Any:
+    """A random model of `family` (or of the family of that name) with two or three layers, the same at every call.
+
+    Raises ValueError where transformers does not implement this attention for the family.
     """
+    if isinstance(family, str):
+        family = named(family)
     config = AutoConfig.for_model(family.kind, **{**_SIZE, **family.options})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        # grouped matrix products of experts know no float64
+        # the grouped matrix products of experts do not support float64
         model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, experts_implementation="eager")
     model.generation_config.pad_token_id, model.generation_config.eos_token_id = PAD, EOS
     return model.to(dtype).eval().requires_grad_(False)

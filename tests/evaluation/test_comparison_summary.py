@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from specbeam.evaluation.comparison import BEAM, GREEDY, HYBRID
-from specbeam.evaluation.findings import label, summarise
+from specbeam.evaluation.comparison_summary import label, summarise
 from specbeam.experiments.records import plain
 
 
