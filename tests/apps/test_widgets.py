@@ -10,6 +10,7 @@ from typing import Any
 
 import ipywidgets as widgets
 import pytest
+from specbeam.pictures.side_by_side import Lane
 from tiny_models import chat_tokenizer, tiny_llama
 from transformers import LogitsProcessorList
 
@@ -21,7 +22,6 @@ from specbeam.apps.playground.widgets import Playground
 from specbeam.core.stats import Trace
 from specbeam.decoding.live import LiveDecode
 from specbeam.models.load import Pair
-from specbeam.pictures.side_by_side import Lane
 
 PROMPT = "It rains and a river is"
 TRIAL = Trial(PROMPT, num_beams=3, max_new_tokens=8)

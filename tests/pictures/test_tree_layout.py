@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specbeam.pictures.tree_layout import place
+from specbeam.pictures.tree_layout import assign_rows
 
 
 def laid_out(parents, importance=None):
@@ -13,7 +13,7 @@ def laid_out(parents, importance=None):
     for parent in parents[1:]:
         depths.append(depths[parent] + 1)
     nodes = range(len(parents))
-    return place(nodes, parents, depths, importance or {n: (0,) for n in nodes}), depths
+    return assign_rows(nodes, parents, depths, importance or {n: (0,) for n in nodes}), depths
 
 
 def test_the_most_important_child_goes_on_in_its_parents_row():
