@@ -12,16 +12,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape, quoteattr
+
+import jinja2
 
 from specbeam.files import write_atomic
 
 from .palette import PAPER, REJECTED, STATES
 from .token_text import columns, visible
 
-_XMLNS = "http://www.w3.org/2000/svg"
-# Without a script, only a page from right to left begins to scroll at its right end.
-_FROM_RIGHT, _FROM_LEFT = ' style="direction:rtl"', ' style="direction:ltr;margin:0 auto 0 0"'
+_TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader("specbeam.pictures"), trim_blocks=True, lstrip_blocks=True)
+_TEMPLATE: Any = _TEMPLATES.get_template("picture.html.j2").module  # its macros take escaped text
 TEXT, SMALL = 11, 9  # px of the fonts in style.css
 COLUMN = 6.8  # px that a column of the monospaced font takes at most
 SIGN = 9.0  # px of the sign before a token
@@ -68,52 +70,25 @@ class Picture:
         """
         canvas = self._canvas
         width = canvas.drawn_width if follow and canvas.drawn_width is not None else canvas.width
-        keys = "".join(
-            f'<span class="§k"><svg xmlns="{_XMLNS}" width="26" height="16" viewBox="0 0 26 16" aria-hidden="true">'
-            f"{_key(name)}</svg>{escape(LABELS[name])}</span>"
-            for name in self.legend
-        )
-        body = canvas.html or (
-            f'<svg xmlns="{_XMLNS}" width="{width:.0f}" height="{canvas.height:.0f}" '
-            f'viewBox="0 0 {width:.0f} {canvas.height:.0f}" role="img" aria-label={attribute(self.title)}'
-            f"{_FROM_LEFT if follow else ''}>{canvas.svg}</svg>"
-        )
-        scroll = "" if canvas.html else ' tabindex="0"'  # the keyboard can scroll what has the focus
-        scroll += _FROM_RIGHT if follow else ""
-        markup = (
-            f'<div class="§ specbeam-picture mathjax_ignore tex2jax_ignore"><style>{STYLE}</style>'
-            f'<div class="§h">{text(self.title)}</div><div class="§s"{scroll}>{body}</div><div class="§l">{keys}</div>'
-            "</div>"
-        )
-        return markup.replace("§", PREFIX)
+        keys = [(LABELS[name], _key(name)) for name in self.legend]
+        labels = text(self.title), attribute(self.title)
+        return _TEMPLATE.html(*labels, STYLE, keys, canvas, width, follow).replace("§", PREFIX)
 
     def svg(self) -> str:
         """One <svg> with its own style, title and legend: a file for talks and papers."""
         canvas = self._canvas
         width = max(canvas.width + 24, 360.0)
         lines = textwrap.wrap(self.title, int((width - 24) / 7.4), break_long_words=False, break_on_hyphens=False)
-        head = 17 + 17 * max(len(lines), 1)
-        keys, x, y = [], 12.0, canvas.height + head + 14
+        top = 17 + 17 * max(len(lines), 1)
+        keys, x, y = [], 12.0, canvas.height + top + 14
         for name in self.legend:
             key_width = 34 + 6.6 * len(LABELS[name]) + 16
             if x > 12 and x + key_width > width:
                 x, y = 12.0, y + 20
-            label = f'<text x="31" y="12" class="§f">{text(LABELS[name])}</text>'
-            keys.append(f'<g transform="translate({x:.0f} {y:.0f})">{_key(name)}{label}</g>')
+            keys.append((x, y, LABELS[name], _key(name)))
             x += key_width
-        height = y + 28
-        title = "".join(
-            f'<text x="12" y="{22 + 17 * i}" class="§b" style="font-size:13px">{text(line)}</text>'
-            for i, line in enumerate(lines)
-        )
-        markup = (
-            f'<svg xmlns="{_XMLNS}" class="§" width="{width:.0f}" height="{height:.0f}" '
-            f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label={attribute(self.title)}>'
-            f"<style>{STYLE}</style>"
-            f'<rect class="§paper" width="100%" height="100%"/>{title}'
-            f'<g transform="translate(12 {head})">{canvas.svg}</g>{"".join(keys)}</svg>'
-        )
-        return markup.replace("§", PREFIX)
+        titles = list(map(text, lines)), attribute(self.title)
+        return _TEMPLATE.svg(*titles, STYLE, keys, canvas, width, y + 28, top).replace("§", PREFIX)
 
     def save(self, path: str | Path) -> Path:
         """Write a file that opens by itself: .svg, or .html as a page. Raises ValueError for another ending."""
@@ -127,14 +102,7 @@ class Picture:
 
 def page(pictures: Sequence[Picture], title: str) -> str:
     """An HTML page of pictures that loads nothing and runs nothing."""
-    body = "\n".join(f"<section>{picture.html()}</section>" for picture in pictures)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>{text(title)}</title><style>:root{{color-scheme:light dark}}body{{margin:0;padding:12px}}"
-        f"section{{margin-bottom:24px}}</style></head><body>\n{body}\n</body></html>\n"
-    )
+    return _TEMPLATE.page(text(title), [picture.html() for picture in pictures])
 
 
 def text(words: str) -> str:
@@ -208,7 +176,7 @@ def _style() -> str:
         f".§{{{light}}}",
         f"@media (prefers-color-scheme:dark){{.§{{{dark}}}}}",
         f'[data-jp-theme-light="true"] .§{{{light}}}[data-jp-theme-light="false"] .§,.dark .§{{{dark}}}',
-        Path(__file__).with_name("style.css").read_text(encoding="utf-8"),
+        _TEMPLATES.get_template("style.css").render(),
     ]
     for name, state in STATES.items():
         line = {"none": "none", "": "solid", "4 3": "dashed"}.get(state.dash, "dotted")

@@ -63,8 +63,7 @@ def acceptance(positions: Mapping[str, Mapping[int, tuple[int, int]]], most: int
         )
         shares = [counts[position][0] / counts[position][1] for position in mine]
         axes.plot(mine, shares, label=name, **look(place))
-    axes.set_xlabel("depth below the running sequences (tokens)")
-    axes.set_ylabel("drafted nodes that were used (share)")
+    axes.set(xlabel="depth below the running sequences (tokens)", ylabel="drafted nodes that were used (share)")
     axes.set_ylim(0, 1.05)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if positions:

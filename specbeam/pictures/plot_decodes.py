@@ -30,9 +30,7 @@ def pass_cost(nodes: list[int], seconds: list[list[float]]) -> Figure:
     axes.fill_between(nodes, low, high, color=BLUE, alpha=0.2, linewidth=0, label="all measurements")
     axes.plot(nodes, middle, color=BLUE, marker="o", label="median")
     log2_ticks(axes, nodes)
-    axes.set_ylim(0)
-    axes.set_xlabel("nodes in the pass")
-    axes.set_ylabel("time of a pass (ms)")
+    axes.set(ylim=0, xlabel="nodes in the pass", ylabel="time of a pass (ms)")
     axes.legend(frameon=False)
     (fewest, least), (most, largest) = (pick(zip(nodes, middle, strict=True)) for pick in (min, max))
     axes.set_title(
@@ -49,8 +47,7 @@ def accepted_histogram(accepted: Mapping[int, int], title: str | None = None) ->
     bars = axes.bar(sizes, counts, color=BLUE, width=0.7)
     axes.bar_label(bars, labels=[str(count) if count else "" for count in counts], padding=2)
     axes.margins(y=0.15)
-    axes.set_xlabel("search steps committed by a pass")
-    axes.set_ylabel("target passes")
+    axes.set(xlabel="search steps committed by a pass", ylabel="target passes")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True))
     passes, steps = sum(counts), sum(size * count for size, count in accepted.items())
@@ -78,8 +75,7 @@ def four_methods(rows: list[dict[str, Any]], compare: tuple[str, str] = ("beam",
         axes.text(max(times) + 0.02 * reach, place, f"{middle:.2f} s   {passes}", va="center")
     axes.set_yticks(range(len(rows)), [row["method"] for row in rows])
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.6 * reach)
-    axes.set_xlabel("time for the same prompts (s): median, and the range of all measurements")
+    axes.set(xlim=(0, 1.6 * reach), xlabel="time for the same prompts (s): median, and the range of all measurements")
     middles = {row["method"]: median(row["seconds"]) for row in rows}
     base, ours = compare
     if not {base, ours} <= middles.keys():
@@ -102,8 +98,7 @@ def budget_sweep(rows: list[dict[str, Any]], text: str) -> Figure:
         left.plot(budgets, [row["steps_per_pass"] for row in mine], **style)
         right.plot(budgets, [row["speedup"] for row in mine], **style)
     for axes, unit in ((left, "search steps a target pass"), (right, "speed (× transformers, same model)")):
-        axes.set_xlabel("num_assistant_tokens (nodes a pass)")
-        axes.set_ylabel(unit)
+        axes.set(xlabel="num_assistant_tokens (nodes a pass)", ylabel=unit)
         axes.set_xticks(sorted({row["num_assistant_tokens"] for row in rows}))
         unity_line(axes)
     left.legend(frameon=False)
@@ -127,12 +122,10 @@ def tree_mask(labels: list[str], seen: list[list[bool]], prompt: str = "prompt")
     axes.set_xticks(range(size + 1), [prompt, *labels], rotation=45, ha="left")
     axes.xaxis.tick_top()
     axes.set_yticks(range(size), labels)
-    axes.set_ylim(size - 0.5, -0.5)
-    axes.set_xlim(-0.6, size + 0.6)
+    axes.set(ylim=(size - 0.5, -0.5), xlim=(-0.6, size + 0.6))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("sees")
-    axes.set_ylabel("node")
+    axes.set(xlabel="sees", ylabel="node")
     used = sum(map(sum, seen))
     axes.set_title(f"{counted(size, 'node')} in one pass: {used} of {size * size} pairs are open")
     return figure

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from .drawing import counted
 from .palette import BLUE, GREEN, GREY, RED
-from .plot_style import legend_below, log2_ticks, look, panels, percent, search_name, single_axes, unity_line
+from .plot_style import legend_below, log2_ticks, look, panels, percent, rows_with, search_name, single_axes, unity_line
 
 Rows = Sequence[dict[str, Any]]
 
@@ -39,7 +39,7 @@ def agreement_by_depth(rows: Rows, compare: tuple[str, str]) -> Figure:
     percent(both[0])
     both[0].set_ylabel("held-out positions (%)")
     legend_below(figure)
-    first, second = (_named(rows, name)["top_1"] for name in compare)
+    first, second = (rows_with(rows, "draft", name)[0]["top_1"] for name in compare)
     deepest = len(first)
     figure.suptitle(
         f"'{compare[0]}' says the target's token at {first[0]:.0%} of the positions, "
@@ -65,8 +65,7 @@ def agreement_over_time(curves: Mapping[str, Sequence[tuple[float, Sequence[floa
     axes.set_xticks(ticks, list(map(_span, ticks)))
     axes.minorticks_off()
     percent(axes)
-    axes.set_xlabel("time of training (logarithmic)")
-    axes.set_ylabel("agreement at depth 1 (% of held-out positions)")
+    axes.set(xlabel="time of training (logarithmic)", ylabel="agreement at depth 1 (% of held-out positions)")
     axes.legend(frameon=False)
     ends = {name: (points[-1][0], points[-1][1][0]) for name, points in curves.items()}
     longest = max(ends, key=lambda name: ends[name][0])
@@ -97,8 +96,7 @@ def training_curves(training: Mapping[str, Any]) -> Figure:
     right.set_ylabel("agreement (% of held-out positions)")
     right.legend(frameon=False)
     for axes in (left, right):
-        axes.set_xlim(0)
-        axes.set_xlabel("time of training (min)")
+        axes.set(xlim=0, xlabel="time of training (min)")
     seconds, shares = points[-1]
     found = f"After {_span(seconds)} of training the draft says the target's token at {shares[0]:.0%} of the positions"
     if depths > 1:
@@ -129,9 +127,8 @@ def head_cost(rows: Rows, chosen: int) -> Figure:
     left.set_ylabel("time of a draft level (ms): median, range")
     left.legend(frameon=False)
     percent(right)
-    right.set_ylim(0, 1.05)
-    right.set_ylabel("target's held-out tokens covered (%)")
-    mine, whole = next(row for row in rows if row["kept_tokens"] == chosen), rows[-1]
+    right.set(ylim=(0, 1.05), ylabel="target's held-out tokens covered (%)")
+    mine, whole = rows_with(rows, "kept_tokens", chosen)[0], rows[-1]
     widest = max(mine["seconds"])
     cost = median(mine["seconds"][widest]) / median(whole["seconds"][widest])
     figure.suptitle(
@@ -149,8 +146,7 @@ def cost_and_steps(nodes: Sequence[int], seconds: Sequence[float], rows: Rows) -
     """
     figure, (left, right) = panels(2, 9.5, 3.8)
     left.plot(nodes, [1e3 * each for each in seconds], color=BLUE, marker="o")
-    left.set_xlabel("nodes in the pass")
-    left.set_ylabel("time of a pass (ms)")
+    left.set(xlabel="nodes in the pass", ylabel="time of a pass (ms)")
     found = []
     for place, number in enumerate(sorted({row["num_beams"] for row in rows})):
         name = search_name(number)
@@ -158,12 +154,10 @@ def cost_and_steps(nodes: Sequence[int], seconds: Sequence[float], rows: Rows) -
         drafted, steps = ([row[key] for row in mine] for key in ("drafted", "steps_per_pass"))
         right.plot(drafted, steps, label=name, **look(place))
         found.append(f"{steps[-1] / steps[0]:.1f} × the steps ({name})")
-    right.set_xlabel("drafted nodes a pass, on average")
-    right.set_ylabel("search steps a target pass")
+    right.set(xlabel="drafted nodes a pass, on average", ylabel="search steps a target pass")
     right.legend(frameon=False)
     for axes in (left, right):
-        axes.set_xlim(0)
-        axes.set_ylim(0)
+        axes.set(xlim=0, ylim=0)
     most = max(row["drafted"] for row in rows)
     cost = float(np.interp(1 + most, nodes, seconds)) / seconds[0]
     figure.suptitle(
@@ -198,8 +192,7 @@ def predicted_speed(rows: Rows) -> Figure:
             axes.plot(at, middle, linestyle="none", marker=marker, markersize=size, color=colour, label=name)
         axes.set_title(search_name(number), fontsize="medium")
         axes.set_xlabel("drafted nodes a pass, on average")
-    of_beams[0].set_ylim(0)
-    of_beams[0].set_ylabel("speed (× no draft)")
+    of_beams[0].set(ylim=0, ylabel="speed (× no draft)")
     legend_below(figure, 2)
     figure.suptitle(_prediction_finding(rows))
     return figure
@@ -219,13 +212,6 @@ def _prediction_finding(rows: Rows) -> str:
     if reached:
         found += f";\nthe budget's choice ran at {' and '.join(reached)} of the best fixed number's speed"
     return found
-
-
-def _named(rows: Rows, draft: str) -> dict[str, Any]:
-    found = [row for row in rows if row["draft"] == draft]
-    if not found:
-        raise ValueError(f"no row is of the draft {draft!r}; there are: {', '.join(r['draft'] for r in rows)}.")
-    return found[0]
 
 
 def _span(seconds: float) -> str:

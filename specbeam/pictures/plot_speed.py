@@ -10,8 +10,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from .palette import BLUE, GREEN, GREY, HATCHES, MARKERS, ORANGE
-from .plot_style import legend_below, log2_ticks, look, panels, search_name, single_axes, unity_line
+from .palette import BLUE, GREEN, GREY, HATCHES, ORANGE
+from .plot_style import legend_below, log2_ticks, look, panels, rows_with, search_name, single_axes, unity_line
 
 PLAIN, PACKED = "transformers", "transformers packed"
 PARTS = (
@@ -30,7 +30,7 @@ def speed_by_beams(rows: Rows, default: str = "all") -> Figure:
     that of `default` also shows the range of all repeats. The grey line is transformers on the packed target: a source
     above it is faster on equal weights.
     """
-    mine = _of(rows, default)
+    mine = rows_with(rows, "source", default)
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
     figure, of_kinds = panels(len(kinds), max(7.5, 3.4 * len(kinds)), 4.0, sharey=True)
     styles = _styles(rows, default)
@@ -49,8 +49,7 @@ def speed_by_beams(rows: Rows, default: str = "all") -> Figure:
                     axes.vlines(beams, low, high, color=style["color"], linewidth=5, alpha=0.25)
         present = sorted({row["num_beams"] for row in rows if row["kind"] == kind})
         log2_ticks(axes, present)
-        axes.set_xlim(min(present) / 1.3, max(present) * 1.3)
-        axes.set_xlabel("num_beams (1: greedy)")
+        axes.set(xlim=(min(present) / 1.3, max(present) * 1.3), xlabel="num_beams (1: greedy)")
         axes.set_title(kind.replace("_", " "))
     of_kinds[0].set_ylim(0, 1.05 * max(row["speedup"]["max"] for row in rows))
     of_kinds[0].set_ylabel("speed (× transformers as it comes)")
@@ -68,7 +67,7 @@ def time_split(rows: Rows, default: str = "all") -> Figure:
     Each row has `case`, `source`, `seconds` as a spread, and `target_s`, `draft_s` and `search_s`, or None for these
     where they could not be timed.
     """
-    mine = _of(rows, default)
+    mine = rows_with(rows, "source", default)
     cases = list(dict.fromkeys(row["case"] for row in rows))
     figure, axes = single_axes(9.5, 1.4 + 0.26 * (len(rows) + len(cases)))
     place, ticks = 0.0, []
@@ -94,7 +93,7 @@ def steps_per_pass(rows: Rows, default: str = "all") -> Figure:
 
     Each row has `kind`, `num_beams`, `case`, `source` and `steps_per_pass`.
     """
-    mine = _of(rows, default)
+    mine = rows_with(rows, "source", default)
     styles = {name: style for name, style in _styles(rows, default).items() if name != PACKED}
     cases = list(dict.fromkeys(row["case"] for row in rows))
     figure, axes = single_axes(max(7.0, 0.95 * len(cases)), 3.8)
@@ -106,8 +105,7 @@ def steps_per_pass(rows: Rows, default: str = "all") -> Figure:
     labels = {row["case"]: _case(row).replace(", ", "\n") for row in rows}
     axes.set_xlim(-0.9, len(cases) - 0.5)
     axes.set_xticks(range(len(cases)), [labels[case] for case in cases])
-    axes.set_ylim(0)
-    axes.set_ylabel("search steps a target pass")
+    axes.set(ylim=0, ylabel="search steps a target pass")
     legend_below(figure, 5)
     best, worst = (pick(mine, key=lambda row: row["steps_per_pass"]) for pick in (max, min))
     found = f"'{default}' commits {best['steps_per_pass']:.2f} steps a pass ({_case(best)})"
@@ -117,25 +115,14 @@ def steps_per_pass(rows: Rows, default: str = "all") -> Figure:
     return figure
 
 
-def _of(rows: Rows, source: str) -> Rows:
-    found = [row for row in rows if row["source"] == source]
-    if not found:
-        known = ", ".join(dict.fromkeys(row["source"] for row in rows)) or "none"
-        raise ValueError(f"no row is of the source {source!r}; there are: {known}.")
-    return found
-
-
 def _styles(rows: Rows, default: str) -> dict[str, dict[str, Any]]:
     """A line's look by source, `default` last and so on top; transformers as it comes has none."""
-    sources = [name for name in dict.fromkeys(row["source"] for row in rows) if name not in (PLAIN, default)]
-    styles: dict[str, dict[str, Any]] = {}
-    others = [name for name in sources if name != PACKED]
-    if PACKED in sources:
-        styles[PACKED] = {"color": GREY, "marker": "_", "linewidth": 2}
+    sources = dict.fromkeys(row["source"] for row in rows)
+    styles = {PACKED: {"color": GREY, "marker": "_", "linewidth": 2}} if PACKED in sources else {}
+    others = [name for name in sources if name not in (PLAIN, PACKED, default)]
     for place, name in enumerate(others, start=1):
         styles[name] = {**look(place), "linewidth": 1, "markersize": 5}
-    styles[default] = {"color": BLUE, "marker": MARKERS[0], "linewidth": 2.5, "markersize": 7}
-    return styles
+    return styles | {default: {**look(0), "linewidth": 2.5, "markersize": 7}}
 
 
 def _bar(axes: Any, place: float, row: dict[str, Any], unit: float) -> None:

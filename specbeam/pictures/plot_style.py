@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -38,6 +39,15 @@ def single_axes(width: float, height: float) -> tuple[ShownFigure, Any]:
 def look(place: int) -> dict[str, Any]:
     """Colour and marker of the line at this place of a legend."""
     return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+
+
+def rows_with(rows: Sequence[Mapping[str, Any]], name: str, value: Any) -> list[Any]:
+    """The rows whose `name` has this value. Raises ValueError with the values that there are if there is none."""
+    found = [row for row in rows if row[name] == value]
+    if not found:
+        known = ", ".join(dict.fromkeys(str(row[name]) for row in rows)) or "none"
+        raise ValueError(f"no row has the {name} {value!r}; there are: {known}.")
+    return found
 
 
 def search_name(num_beams: int) -> str:
