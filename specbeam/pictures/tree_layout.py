@@ -21,15 +21,6 @@ _NOTE = 5.6  # px of a letter of a note
 
 
 @dataclass(frozen=True)
-class Rows:
-    """`rows[n]` is the row of node n, from 0 at the top; `first[n]` tells whether a branch begins with it."""
-
-    rows: dict[int, int]
-    first: dict[int, bool]
-    height: int  # rows in use
-
-
-@dataclass(frozen=True)
 class Box:
     """Nodes drawn as one: a chain in one state, or a single node, as known when round `verified` was verified."""
 
@@ -51,7 +42,8 @@ class TreeLayout:
         self.line = 19.0 if self.crowded else 31.0  # px of a box's height
 
     @cached_property
-    def rows(self) -> Rows:
+    def rows(self) -> dict[int, int]:
+        """The row of each drawn node, from 0 at the top."""
         history, last = self.history, self.history.at()
         depths = [node.depth for node in history.nodes]
         reach = list(depths)  # how deep the search went below a node
@@ -76,7 +68,7 @@ class TreeLayout:
             if n:
                 box = Box([n], last.states[n], last.branches.get(n), last.verified)
                 widths[nodes[n].depth] = max(widths[nodes[n].depth], self._width(box))
-                if self.rows.first[n]:
+                if self.rows[n] != self.rows[nodes[n].parent]:  # a branch begins
                     gaps[nodes[n].depth] = _FAR
         found, x = [], 0.0
         for width, gap in zip(widths, gaps, strict=True):
@@ -92,7 +84,7 @@ class TreeLayout:
         return sum(self.columns[self.history.nodes[node].depth])
 
     def top(self, node: int) -> float:
-        return TOP + self.rows.rows[node] * (self.line + GAP)
+        return TOP + self.rows[node] * (self.line + GAP)
 
     def boxes(self, moment: Moment) -> list[Box]:
         """The boxes of a moment; chains of nodes in the same state and branch share one."""
@@ -148,7 +140,7 @@ def assign_rows(
     parents: Sequence[int],
     depths: Sequence[int],
     importance: Mapping[int, tuple[float, ...]],
-) -> Rows:
+) -> dict[int, int]:
     """Give the drawn nodes rows; parents have smaller numbers than their children, and node 0 is the root.
 
     The most important child stays in its parent's row. Every other child begins a branch, in the nearest row below its
@@ -162,7 +154,6 @@ def assign_rows(
     for below in children.values():
         below.sort(key=lambda n: (*(-each for each in importance[n]), n))
     rows: dict[int, int] = {}
-    first: dict[int, bool] = {}
     taken: list[set[int]] = []  # depths in use, for each row
     begins: list[tuple[int, int]] = [(0, 0)]  # first nodes of branches, and the rows of their parents
     while begins:
@@ -177,9 +168,8 @@ def assign_rows(
         while len(taken) <= row:
             taken.append(set())
         taken[row] |= depths_used
-        for n in branch:
-            rows[n], first[n] = row, n == start
+        rows |= dict.fromkeys(branch, row)
         later = [(child, row) for n in branch for child in children[n][1:]]
         # popped from the end: the most important branch is placed first, then the deepest, so that few lines cross
         begins += sorted(later, key=lambda item: (importance[item[0]][:2], depths[item[0]], -item[0]))
-    return Rows(rows, first, len(taken))
+    return rows

@@ -95,7 +95,7 @@ class _Tree(TreeLayout):
     def _canvas(self, moment: Moment) -> Canvas:
         boxes = self.boxes(moment)
         left, width = self.columns[-1]
-        height = TOP + self.rows.height * (self.line + GAP) + 4
+        height = TOP + (max(self.rows.values()) + 1) * (self.line + GAP) + 4
         lines = "".join(self._edge(box) for box in sorted(boxes, key=lambda box: _FRONT.index(box.branch)))
         tips = "".join(self._tip(box, moment) for box in boxes)
         svg = self._bands(moment, height) + lines + "".join(map(self._box, boxes)) + tips
