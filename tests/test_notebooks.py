@@ -1,6 +1,7 @@
 """The notebooks in notebooks/: clean sources, checked parameters, and a run that leaves a record."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -54,6 +55,15 @@ def test_the_last_cell_saves_a_record_under_the_notebooks_name(path):
         *(item.value for item in called["collect"].keywords if item.arg == "notebook"),
     ]
     assert [ast.literal_eval(name) for name in names] == [path.stem]
+
+
+def test_no_function_stands_in_two_notebooks():
+    bodies = Counter()
+    for path in NOTEBOOKS:
+        tree = ast.parse("\n".join(cell.source for cell in code_cells(path)))
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        bodies.update({"\n".join(map(ast.unparse, node.body[1:])) for node in functions})  # without their docstrings
+    assert not [body for body, count in bodies.items() if body and count > 1]
 
 
 @pytest.mark.parametrize("name", PARAMS)

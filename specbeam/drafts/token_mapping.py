@@ -9,13 +9,22 @@ does when an assistant has a tokenizer of its own (`skip_special_tokens`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from specbeam.pictures.token_text import BYTE_PIECE, BYTES
-
+BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")  # a token of SentencePiece that is a single byte
 LEAST_OVERLAP = 0.05  # of the target's tokens; with fewer in common hardly a word is one token on both sides
 _ROLES = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def _byte_letters() -> dict[str, int]:
+    printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printed]
+    return {chr(byte): byte for byte in printed} | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+BYTES = _byte_letters()  # by letter of GPT-2's byte-level BPE (Radford et al. 2019, `bytes_to_unicode`)
 
 
 class TokenMapping:

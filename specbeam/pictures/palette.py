@@ -1,7 +1,7 @@
-"""The visual language of all pictures: colours, signs and borders, for matplotlib and for SVG. Plain data.
+"""The colours, signs and borders of all pictures, as plain data: for SVG, for matplotlib and for the terminal.
 
-Colours are Okabe and Ito's (2008, "Color Universal Design"), which colour-blind people can tell apart. A state of a
-token also has its own sign, fill and border, so that it can be told in greyscale and without colour at all.
+Colours are Okabe and Ito's (2008, "Color Universal Design"), which colour-blind people can tell apart. Each state of a
+token also has its own sign, fill and border, so that states differ in greyscale and without colour at all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Look(NamedTuple):
 
 
 class State(NamedTuple):
-    """What became of a token: its sign and what a legend says, and its looks."""
+    """What became of a token: its sign, its label in a legend, and its looks."""
 
     sign: str
     label: str
@@ -62,7 +62,7 @@ STATES = {
     ),
 }
 
-# The page that pictures paint for themselves, light and dark: they may stand on a page of another scheme.
+# Pictures paint their own page, light and dark, because the page around them may have another scheme.
 PAPER = {"paper": ("#FFFFFF", "#161A21"), "ink": ("#1C2330", "#E4E8EF"), "faint": ("#5B6575", "#9AA4B6")}
 PAPER |= {"line": ("#DFE3EA", "#303745"), "tint": ("#F5F6F8", "#1E232C")}
 PAPER |= {"target": (BLUE, "#56B4E9"), "draft": ("#A87400", "#F0B83C"), "steps": (GREEN, "#2FC79A")}

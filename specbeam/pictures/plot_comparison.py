@@ -1,14 +1,16 @@
-"""Charts of a comparison: speed against what is given up for it, and how deep a draft's guesses are still right."""
+"""Charts of a comparison: quality against speed, and the share of drafted nodes that were used, by depth."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .plot_style import COLOURS, GREY, MARKERS, ShownFigure, counted, single_axes
+from .palette import GREY
+from .plot_style import legend_below, look, panels, single_axes
 
 Row = Mapping[str, Any]
 
@@ -19,35 +21,32 @@ _COSTS = (  # figure of a row, what it is
 )
 
 
-def pareto(rows: Sequence[Row], against: str, title: str = "", length_penalty: float = 1.0) -> Figure:
-    """Speed relative to the method `against`, and what it costs: score gap, ROUGE-L and perplexity, a panel each.
+def pareto(rows: Sequence[Row], against: str, title: str, length_penalty: float = 1.0) -> Figure:
+    """Speed relative to the method `against`, and its price: score gap, ROUGE-L and perplexity, a panel each.
 
     Rows are those of one set (`findings.summarise`). Crosses are intervals over prompts. Filled marks are exact, hollow
-    ones are not, and a method's settings (margin, tolerance, top) hang together by a line. A panel that has no figures
-    (ROUGE without references) is left out. Without a title, it counts which points nothing beats in the first panel.
+    ones are not, and a line connects a method's settings (margin, tolerance, top). A panel without figures (ROUGE
+    without references) is left out. Raises ValueError when no panel is left.
     """
     points = [row for row in rows if row["speedup"].get(against)]
-    panels = [(name, text) for name, text in _COSTS if any(row.get(name) for row in points)]
-    if not panels:
-        raise ValueError(f"none of {len(rows)} rows has a speed against {against!r} and a figure of quality to draw")
+    shown = [(name, text) for name, text in _COSTS if any(row.get(name) for row in points)]
+    if not shown:
+        raise ValueError(
+            f"none of {len(rows)} rows has a speed against {against!r} and a figure of quality to draw: give the rows "
+            f"of a set in which {against!r} takes part"
+        )
     unit = {1.0: "nats a token", 0.0: "nats"}.get(length_penalty, f"nats / length^{length_penalty:g}")
-    figure = ShownFigure(figsize=(3.5 * len(panels) + 0.5, 5.2), layout="constrained")
+    figure, of_costs = panels(len(shown), 3.5 * len(shown) + 0.5, 5.2)
     families = list(dict.fromkeys(family(row["method"])[0] for row in points))
-    for axes, (name, text) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    for axes, (name, text) in zip(of_costs, shown, strict=True):
         for place, kind in enumerate(families):
             mine = [row for row in points if family(row["method"])[0] == kind and row.get(name)]
-            _draw(axes, mine, name, against, COLOURS[place % 7], MARKERS[place % 7])
+            _draw(axes, mine, name, against, place)
         axes.axvline(1, color=GREY, linestyle=":", linewidth=1)
         axes.set_xlabel(f"speed (× {against} search)" if against == "beam" else f"speed (× {against})")
         axes.set_ylabel(text.replace("nats a token$^{penalty}$", unit))
-        axes.spines[["top", "right"]].set_visible(False)
-    handles: dict[str, Any] = {}
-    for axes in figure.axes:
-        handles |= {str(label): handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        handles=list(handles.values()), labels=list(handles), frameon=False, ncols=3, loc="outside lower center"
-    )
-    figure.suptitle(_wrapped(title or _count_best(points, against), 38 * len(panels)))
+    legend_below(figure, 3)
+    figure.suptitle(textwrap.fill(title, 38 * len(shown)))
     return figure
 
 
@@ -63,9 +62,8 @@ def acceptance(positions: Mapping[str, Mapping[int, tuple[int, int]]], most: int
             position for position, (_, drafted) in counts.items() if drafted >= max(fewest, 1) and position <= most
         )
         shares = [counts[position][0] / counts[position][1] for position in mine]
-        axes.plot(mine, shares, color=COLOURS[place % 7], marker=MARKERS[place % 7], label=name)
-    axes.set_xlabel("depth below the running sequences (tokens)")
-    axes.set_ylabel("drafted nodes that were used (share)")
+        axes.plot(mine, shares, label=name, **look(place))
+    axes.set(xlabel="depth below the running sequences (tokens)", ylabel="drafted nodes that were used (share)")
     axes.set_ylim(0, 1.05)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if positions:
@@ -82,7 +80,7 @@ def family(method: str) -> tuple[str, str | None]:
     return method, None
 
 
-def _draw(axes: Any, rows: Sequence[Row], name: str, against: str, colour: str, marker: str) -> None:
+def _draw(axes: Any, rows: Sequence[Row], name: str, against: str, place: int) -> None:
     """One method with all its settings, in the order given."""
     if not rows:
         return
@@ -90,16 +88,16 @@ def _draw(axes: Any, rows: Sequence[Row], name: str, against: str, colour: str, 
     x, y = [speed["value"] for speed in speeds], [cost["value"] for cost in costs]
     kind, setting = family(rows[0]["method"])
     label = kind if setting is None else f"{kind} …"
-    label += "" if rows[0]["label"] == "exact" else f" ({rows[0]['label']})"
+    exact, style = rows[0]["label"] == "exact", look(place)
+    label += "" if exact else f" ({rows[0]['label']})"
     axes.errorbar(
         x,
         y,
         xerr=_reach(speeds),
         yerr=_reach(costs),
-        color=colour,
-        marker=marker,
+        **style,
         markersize=8,
-        markerfacecolor=colour if rows[0]["label"] == "exact" else "white",
+        markerfacecolor=style["color"] if exact else "white",
         linewidth=1.2 if len(rows) > 1 else 0,
         elinewidth=0.7,
         label=label,
@@ -107,23 +105,16 @@ def _draw(axes: Any, rows: Sequence[Row], name: str, against: str, colour: str, 
     for row, here, there in zip(rows, x, y, strict=True):
         setting = family(row["method"])[1]
         if setting is not None:
-            place = {"xytext": (6, 5), "textcoords": "offset points"}
-            axes.annotate(setting, (here, there), fontsize=9, color=colour, **place)
+            offset = {"xytext": (6, 5), "textcoords": "offset points"}
+            axes.annotate(setting, (here, there), fontsize=9, color=style["color"], **offset)
 
 
 def _reach(intervals: Sequence[Mapping[str, float]]) -> list[list[float]]:
-    """How far the intervals go down and up. A percentile interval need not hold its value; then it goes no way."""
+    """The lengths of error bars below and above. A percentile interval need not contain its value: then it is 0."""
     return [
         [max(one["value"] - one["low"], 0.0) for one in intervals],
         [max(one["high"] - one["value"], 0.0) for one in intervals],
     ]
-
-
-def _count_best(rows: Sequence[Row], against: str) -> str:
-    from specbeam.evaluation.comparison_words import frontier
-
-    best = [row["method"] for row in frontier(rows, against)]
-    return f"{counted(len(best), 'point')} of {len(rows)} that no other beats in speed and score: {', '.join(best)}"
 
 
 def _acceptance_finding(positions: Mapping[str, Mapping[int, tuple[int, int]]]) -> str:
@@ -132,9 +123,3 @@ def _acceptance_finding(positions: Mapping[str, Mapping[int, tuple[int, int]]]) 
         return "Nothing was drafted"
     shares = [f"{used / drafted:.0%} ({name})" for name, (used, drafted) in firsts.items()]
     return f"Of the nodes drafted first in a line the search used {' and '.join(shares)}"
-
-
-def _wrapped(text: str, width: int) -> str:
-    import textwrap
-
-    return "\n".join(textwrap.wrap(text, width))

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
-from .plot_style import BLUE, COLOURS, GREEN, GREY, MARKERS, RED, ShownFigure, counted, single_axes
+from .drawing import counted
+from .palette import BLUE, GREEN, GREY, RED
+from .plot_style import legend_below, log2_ticks, look, panels, percent, rows_with, search_name, single_axes, unity_line
 
 Rows = Sequence[dict[str, Any]]
 
@@ -26,21 +28,18 @@ def agreement_by_depth(rows: Rows, compare: tuple[str, str]) -> Figure:
     Each row has `draft`, and `top_1` and `top_4`, shares by depth from 1 on; `compare` names the two drafts of the
     title.
     """
-    figure = ShownFigure(figsize=(9.5, 4.0), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, name, text in zip(panels, ("top_1", "top_4"), ("the likeliest", "among the 4 likeliest"), strict=True):
+    figure, both = panels(2, 9.5, 4.0, sharey=True)
+    for axes, name, text in zip(both, ("top_1", "top_4"), ("the likeliest", "among the 4 likeliest"), strict=True):
         for place, row in enumerate(rows):
             depths = range(1, len(row[name]) + 1)
-            axes.plot(depths, row[name], color=COLOURS[place % 7], marker=MARKERS[place % 7], label=row["draft"])
+            axes.plot(depths, row[name], label=row["draft"], **look(place))
         axes.set_title(f"the target's token is {text} of the draft", fontsize="medium")
         axes.set_xlabel("depth: the last depth − 1 tokens are guesses")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylim(0)
-    panels[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    panels[0].set_ylabel("held-out positions (%)")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
-    first, second = (_named(rows, name)["top_1"] for name in compare)
+    percent(both[0])
+    both[0].set_ylabel("held-out positions (%)")
+    legend_below(figure)
+    first, second = (rows_with(rows, "draft", name)[0]["top_1"] for name in compare)
     deepest = len(first)
     figure.suptitle(
         f"'{compare[0]}' says the target's token at {first[0]:.0%} of the positions, "
@@ -59,16 +58,14 @@ def agreement_over_time(curves: Mapping[str, Sequence[tuple[float, Sequence[floa
     figure, axes = single_axes(7.5, 4.0)
     for place, (name, points) in enumerate(curves.items()):
         seconds, shares = [each for each, _ in points], [by_depth[0] for _, by_depth in points]
-        axes.plot(seconds, shares, color=COLOURS[place % 7], marker=MARKERS[place % 7], markersize=5, label=name)
+        axes.plot(seconds, shares, markersize=5, label=name, **look(place))
     reached = [seconds for points in curves.values() for seconds, _ in points]
     ticks = [tick for tick in _ROUND if min(reached) / 2 <= tick <= 1.5 * max(reached)]
     axes.set_xscale("log")
     axes.set_xticks(ticks, list(map(_span, ticks)))
     axes.minorticks_off()
-    axes.set_ylim(0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set_xlabel("time of training (logarithmic)")
-    axes.set_ylabel("agreement at depth 1 (% of held-out positions)")
+    percent(axes)
+    axes.set(xlabel="time of training (logarithmic)", ylabel="agreement at depth 1 (% of held-out positions)")
     axes.legend(frameon=False)
     ends = {name: (points[-1][0], points[-1][1][0]) for name, points in curves.items()}
     longest = max(ends, key=lambda name: ends[name][0])
@@ -87,24 +84,19 @@ def training_curves(training: Mapping[str, Any]) -> Figure:
     `training` is what `training.json` holds: `losses` are points (seconds, loss at depth 1), `agreements` points
     (seconds, shares by depth).
     """
-    figure = ShownFigure(figsize=(9.5, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(2, 9.5, 3.8)
     losses, points = training["losses"], training["agreements"]
     left.plot([seconds / 60 for seconds, _ in losses], [loss for _, loss in losses], color=GREY, linewidth=1)
     left.set_ylabel("training loss at depth 1 (nats)")
     depths = len(points[-1][1])
     for depth in range(depths):
         shares = [by_depth[depth] for _, by_depth in points]
-        look = {"color": COLOURS[depth % 7], "marker": MARKERS[depth % 7], "markersize": 5}
-        right.plot([seconds / 60 for seconds, _ in points], shares, label=f"depth {depth + 1}", **look)
-    right.set_ylim(0)
-    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        right.plot([s / 60 for s, _ in points], shares, markersize=5, label=f"depth {depth + 1}", **look(depth))
+    percent(right)
     right.set_ylabel("agreement (% of held-out positions)")
     right.legend(frameon=False)
     for axes in (left, right):
-        axes.set_xlim(0)
-        axes.set_xlabel("time of training (min)")
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.set(xlim=0, xlabel="time of training (min)")
     seconds, shares = points[-1]
     found = f"After {_span(seconds)} of training the draft says the target's token at {shares[0]:.0%} of the positions"
     if depths > 1:
@@ -121,28 +113,22 @@ def head_cost(rows: Rows, chosen: int) -> Figure:
     """
     rows = sorted(rows, key=lambda row: row["kept_tokens"])
     sizes = [row["kept_tokens"] for row in rows]
-    figure = ShownFigure(figsize=(9.5, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(2, 9.5, 3.8)
     for place, width in enumerate(rows[0]["seconds"]):
         times = [[1e3 * each for each in row["seconds"][width]] for row in rows]
-        look = {"color": COLOURS[place % 7], "marker": MARKERS[place % 7]}
-        left.plot(sizes, list(map(median, times)), label=f"level of {counted(width, 'node')}", **look)
-        left.fill_between(sizes, list(map(min, times)), list(map(max, times)), color=look["color"], alpha=0.15)
+        left.plot(sizes, list(map(median, times)), label=f"level of {counted(width, 'node')}", **look(place))
+        left.fill_between(sizes, list(map(min, times)), list(map(max, times)), color=look(place)["color"], alpha=0.15)
     right.plot(sizes, [row["covered"] for row in rows], color=GREEN, marker="D")
     for axes in (left, right):
         axes.axvline(chosen, color=GREY, linestyle=":", linewidth=1.2)
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-        axes.minorticks_off()
+        log2_ticks(axes, sizes, ",")
         axes.set_xlabel("tokens that the head keeps")
-        axes.spines[["top", "right"]].set_visible(False)
     left.set_ylim(0, 1.1 * max(median(times) * 1e3 for row in rows for times in row["seconds"].values()))
     left.set_ylabel("time of a draft level (ms): median, range")
     left.legend(frameon=False)
-    right.set_ylim(0, 1.05)
-    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    right.set_ylabel("target's held-out tokens covered (%)")
-    mine, whole = next(row for row in rows if row["kept_tokens"] == chosen), rows[-1]
+    percent(right)
+    right.set(ylim=(0, 1.05), ylabel="target's held-out tokens covered (%)")
+    mine, whole = rows_with(rows, "kept_tokens", chosen)[0], rows[-1]
     widest = max(mine["seconds"])
     cost = median(mine["seconds"][widest]) / median(whole["seconds"][widest])
     figure.suptitle(
@@ -158,25 +144,20 @@ def cost_and_steps(nodes: Sequence[int], seconds: Sequence[float], rows: Rows) -
     `seconds[i]` is the time of a pass over `nodes[i]` nodes. Each row has `num_beams`, `drafted` (nodes a pass, on
     average), `steps_per_pass` and `chosen`: whether the number of nodes was left to the budget.
     """
-    figure = ShownFigure(figsize=(9.5, 3.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(2, 9.5, 3.8)
     left.plot(nodes, [1e3 * each for each in seconds], color=BLUE, marker="o")
-    left.set_xlabel("nodes in the pass")
-    left.set_ylabel("time of a pass (ms)")
+    left.set(xlabel="nodes in the pass", ylabel="time of a pass (ms)")
     found = []
     for place, number in enumerate(sorted({row["num_beams"] for row in rows})):
-        name = "greedy" if number == 1 else counted(number, "beam")
+        name = search_name(number)
         mine = sorted((r for r in rows if r["num_beams"] == number and not r["chosen"]), key=lambda row: row["drafted"])
         drafted, steps = ([row[key] for row in mine] for key in ("drafted", "steps_per_pass"))
-        right.plot(drafted, steps, color=COLOURS[place % 7], marker=MARKERS[place % 7], label=name)
+        right.plot(drafted, steps, label=name, **look(place))
         found.append(f"{steps[-1] / steps[0]:.1f} × the steps ({name})")
-    right.set_xlabel("drafted nodes a pass, on average")
-    right.set_ylabel("search steps a target pass")
+    right.set(xlabel="drafted nodes a pass, on average", ylabel="search steps a target pass")
     right.legend(frameon=False)
     for axes in (left, right):
-        axes.set_xlim(0)
-        axes.set_ylim(0)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.set(xlim=0, ylim=0)
     most = max(row["drafted"] for row in rows)
     cost = float(np.interp(1 + most, nodes, seconds)) / seconds[0]
     figure.suptitle(
@@ -193,28 +174,26 @@ def predicted_speed(rows: Rows) -> Figure:
     whether the number of nodes was left to the budget.
     """
     beams = sorted({row["num_beams"] for row in rows})
-    figure = ShownFigure(figsize=(max(6.0, 4.75 * len(beams)), 4.2), layout="constrained")
-    panels = figure.subplots(1, len(beams), sharey=True, squeeze=False)[0]
-    for axes, number in zip(panels, beams, strict=True):
+    figure, of_beams = panels(len(beams), max(6.0, 4.75 * len(beams)), 4.2, sharey=True)
+    for axes, number in zip(of_beams, beams, strict=True):
         mine = sorted((r for r in rows if r["num_beams"] == number), key=lambda row: row["drafted"])
         fixed, free = ([row for row in mine if row["chosen"] is wanted] for wanted in (False, True))
         nodes = [row["drafted"] for row in fixed]
-        axes.axhline(1, color=GREY, linestyle=":", linewidth=1)
+        unity_line(axes)
         axes.plot(nodes, [r["passes_only"] for r in fixed], color=GREY, linestyle="--", label="predicted, passes only")
         axes.plot(nodes, [r["predicted"] for r in fixed], color=BLUE, label="predicted, passes and drafting")
-        for some, look in ((fixed, {"marker": "o", "color": RED}), (free, {"marker": "*", "color": GREEN})):
-            middle = [median(row["measured"]) for row in some]
+        for some, marker, size, colour, name in (
+            (fixed, "o", 6, RED, "measured"),
+            (free, "*", 14, GREEN, "measured, the budget's own choice"),
+        ):
             at = [row["drafted"] for row in some]
-            name = "measured, the budget's own choice" if some is free else "measured"
-            size = 14 if some is free else 6
-            axes.vlines(at, *([pick(row["measured"]) for row in some] for pick in (min, max)), color=look["color"])
-            axes.plot(at, middle, linestyle="none", markersize=size, label=name, **look)
-        axes.set_title("greedy" if number == 1 else counted(number, "beam"), fontsize="medium")
+            low, middle, high = ([pick(row["measured"]) for row in some] for pick in (min, median, max))
+            axes.vlines(at, low, high, color=colour)
+            axes.plot(at, middle, linestyle="none", marker=marker, markersize=size, color=colour, label=name)
+        axes.set_title(search_name(number), fontsize="medium")
         axes.set_xlabel("drafted nodes a pass, on average")
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylim(0)
-    panels[0].set_ylabel("speed (× no draft)")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    of_beams[0].set(ylim=0, ylabel="speed (× no draft)")
+    legend_below(figure, 2)
     figure.suptitle(_prediction_finding(rows))
     return figure
 
@@ -228,19 +207,11 @@ def _prediction_finding(rows: Rows) -> str:
     for row in (row for row in judged if row["chosen"]):
         fixed = [r for r in rows if r["num_beams"] == row["num_beams"] and not r["chosen"]]
         best = max((median(r["measured"]) for r in fixed), default=0.0)
-        name = "greedy" if row["num_beams"] == 1 else counted(row["num_beams"], "beam")
-        reached += [f"{median(row['measured']) / best:.0%} ({name})"] if best else []
+        reached += [f"{median(row['measured']) / best:.0%} ({search_name(row['num_beams'])})"] if best else []
     found = f"The predicted speed is {median(off):.0%} off in the median and {max(off):.0%} at worst"
     if reached:
         found += f";\nthe budget's choice ran at {' and '.join(reached)} of the best fixed number's speed"
     return found
-
-
-def _named(rows: Rows, draft: str) -> dict[str, Any]:
-    found = [row for row in rows if row["draft"] == draft]
-    if not found:
-        raise ValueError(f"no row is of the draft {draft!r}; there are: {', '.join(r['draft'] for r in rows)}.")
-    return found[0]
 
 
 def _span(seconds: float) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from .plot_style import BLUE, COLOURS, GREEN, GREY, HATCHES, MARKERS, ORANGE, ShownFigure, counted, single_axes
+from .palette import BLUE, GREEN, GREY, HATCHES, ORANGE
+from .plot_style import legend_below, log2_ticks, look, panels, rows_with, search_name, single_axes, unity_line
 
 PLAIN, PACKED = "transformers", "transformers packed"
 PARTS = (
@@ -26,16 +27,15 @@ def speed_by_beams(rows: Rows, default: str = "all") -> Figure:
     """Speed (× transformers as it comes) against the number of beams, a panel for each kind of prompt.
 
     Each row has `kind`, `num_beams`, `source`, and `speedup` and `speedup_same_target` as spreads. Lines are medians;
-    that of `default` also shows the range of all repeats. The grey line is transformers on the packed target: what
-    runs above it is faster on equal weights.
+    that of `default` also shows the range of all repeats. The grey line is transformers on the packed target: a source
+    above it is faster on equal weights.
     """
-    mine = _of(rows, default)
+    mine = rows_with(rows, "source", default)
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
-    figure = ShownFigure(figsize=(max(7.5, 3.4 * len(kinds)), 4.0), layout="constrained")
-    panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    figure, of_kinds = panels(len(kinds), max(7.5, 3.4 * len(kinds)), 4.0, sharey=True)
     styles = _styles(rows, default)
-    for axes, kind in zip(panels, kinds, strict=True):
-        axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2, label="transformers as it comes")
+    for axes, kind in zip(of_kinds, kinds, strict=True):
+        unity_line(axes, "transformers as it comes", 1.2)
         for source, style in styles.items():
             points = sorted(
                 (row["num_beams"], *(row["speedup"][name] for name in ("median", "min", "max")))
@@ -48,17 +48,12 @@ def speed_by_beams(rows: Rows, default: str = "all") -> Figure:
                 if source == default:
                     axes.vlines(beams, low, high, color=style["color"], linewidth=5, alpha=0.25)
         present = sorted({row["num_beams"] for row in rows if row["kind"] == kind})
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(present, [str(beams) for beams in present])
-        axes.minorticks_off()
-        axes.set_xlim(min(present) / 1.3, max(present) * 1.3)
-        axes.set_xlabel("num_beams (1: greedy)")
+        log2_ticks(axes, present)
+        axes.set(xlim=(min(present) / 1.3, max(present) * 1.3), xlabel="num_beams (1: greedy)")
         axes.set_title(kind.replace("_", " "))
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylim(0, 1.05 * max(row["speedup"]["max"] for row in rows))
-    panels[0].set_ylabel("speed (× transformers as it comes)")
-    legend = {text: handle for axes in panels for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=4, frameon=False)
+    of_kinds[0].set_ylim(0, 1.05 * max(row["speedup"]["max"] for row in rows))
+    of_kinds[0].set_ylabel("speed (× transformers as it comes)")
+    legend_below(figure)
     found = f"'{default}' runs at {_range(mine, 'speedup')} × the speed of transformers as it comes"
     if PACKED in styles:
         found += f",\nand at {_range(mine, 'speedup_same_target')} × its speed on the same packed weights"
@@ -70,9 +65,9 @@ def time_split(rows: Rows, default: str = "all") -> Figure:
     """Where the time goes, a stacked bar for each row, in parts of transformers' time on the same target.
 
     Each row has `case`, `source`, `seconds` as a spread, and `target_s`, `draft_s` and `search_s`, or None for these
-    where nobody could time them.
+    where they could not be timed.
     """
-    mine = _of(rows, default)
+    mine = rows_with(rows, "source", default)
     cases = list(dict.fromkeys(row["case"] for row in rows))
     figure, axes = single_axes(9.5, 1.4 + 0.26 * (len(rows) + len(cases)))
     place, ticks = 0.0, []
@@ -88,8 +83,7 @@ def time_split(rows: Rows, default: str = "all") -> Figure:
     axes.set_ylim(place - 0.9, -0.7)
     axes.axvline(1, color=GREY, linestyle=":", linewidth=1)
     axes.set_xlabel("time (transformers on the same target: 1)")
-    handles = {text: handle for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
+    legend_below(figure)
     axes.set_title(_split_finding(mine, default), loc="left")
     return figure
 
@@ -99,11 +93,11 @@ def steps_per_pass(rows: Rows, default: str = "all") -> Figure:
 
     Each row has `kind`, `num_beams`, `case`, `source` and `steps_per_pass`.
     """
-    mine = _of(rows, default)
+    mine = rows_with(rows, "source", default)
     styles = {name: style for name, style in _styles(rows, default).items() if name != PACKED}
     cases = list(dict.fromkeys(row["case"] for row in rows))
     figure, axes = single_axes(max(7.0, 0.95 * len(cases)), 3.8)
-    axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2, label="one step a pass")
+    unity_line(axes, "one step a pass", 1.2)
     for offset, (source, style) in enumerate(reversed(styles.items())):
         points = [(cases.index(row["case"]), row["steps_per_pass"]) for row in rows if row["source"] == source]
         where = [place - 0.13 * offset for place, _ in points]
@@ -111,9 +105,8 @@ def steps_per_pass(rows: Rows, default: str = "all") -> Figure:
     labels = {row["case"]: _case(row).replace(", ", "\n") for row in rows}
     axes.set_xlim(-0.9, len(cases) - 0.5)
     axes.set_xticks(range(len(cases)), [labels[case] for case in cases])
-    axes.set_ylim(0)
-    axes.set_ylabel("search steps a target pass")
-    figure.legend(loc="outside lower center", ncols=5, frameon=False)
+    axes.set(ylim=0, ylabel="search steps a target pass")
+    legend_below(figure, 5)
     best, worst = (pick(mine, key=lambda row: row["steps_per_pass"]) for pick in (max, min))
     found = f"'{default}' commits {best['steps_per_pass']:.2f} steps a pass ({_case(best)})"
     if best is not worst:
@@ -122,26 +115,14 @@ def steps_per_pass(rows: Rows, default: str = "all") -> Figure:
     return figure
 
 
-def _of(rows: Rows, source: str) -> Rows:
-    found = [row for row in rows if row["source"] == source]
-    if not found:
-        known = ", ".join(dict.fromkeys(row["source"] for row in rows)) or "none"
-        raise ValueError(f"no row is of the source {source!r}; there are: {known}.")
-    return found
-
-
 def _styles(rows: Rows, default: str) -> dict[str, dict[str, Any]]:
     """A line's look by source, `default` last and so on top; transformers as it comes has none."""
-    sources = [name for name in dict.fromkeys(row["source"] for row in rows) if name not in (PLAIN, default)]
-    styles: dict[str, dict[str, Any]] = {}
-    others = [name for name in sources if name != PACKED]
-    if PACKED in sources:
-        styles[PACKED] = {"color": GREY, "marker": "_", "linewidth": 2}
+    sources = dict.fromkeys(row["source"] for row in rows)
+    styles = {PACKED: {"color": GREY, "marker": "_", "linewidth": 2}} if PACKED in sources else {}
+    others = [name for name in sources if name not in (PLAIN, PACKED, default)]
     for place, name in enumerate(others, start=1):
-        look = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
-        styles[name] = {**look, "linewidth": 1, "markersize": 5}
-    styles[default] = {"color": BLUE, "marker": MARKERS[0], "linewidth": 2.5, "markersize": 7}
-    return styles
+        styles[name] = {**look(place), "linewidth": 1, "markersize": 5}
+    return styles | {default: {**look(0), "linewidth": 2.5, "markersize": 7}}
 
 
 def _bar(axes: Any, place: float, row: dict[str, Any], unit: float) -> None:
@@ -178,4 +159,4 @@ def _range(rows: Rows, name: str) -> str:
 
 
 def _case(row: dict[str, Any]) -> str:
-    return f"{row['kind']}, " + ("greedy" if row["num_beams"] == 1 else counted(row["num_beams"], "beam"))
+    return f"{row['kind']}, {search_name(row['num_beams'])}"

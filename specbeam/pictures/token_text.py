@@ -1,35 +1,34 @@
-"""Token texts for pictures: read off a tokenizer once, kept with a trace, and shown so that nothing can go wrong.
+"""Token texts for pictures: read from a tokenizer once, kept with a trace, and shown safely whatever they hold.
 
-A token's text is what it adds to the text before it, spaces included. A piece of a character, which is no text of
-its own, is kept as Python's `surrogateescape` keeps bytes: one lone surrogate a byte. Knows no model.
+A token's text is what it adds to the text before it, spaces included. A token may hold only some bytes of a character:
+these are kept as Python's `surrogateescape` keeps bytes, one lone surrogate a byte.
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from specbeam.core.stats import Trace
+from specbeam.drafts.token_mapping import BYTE_PIECE, BYTES
 
-BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _SIGNS = {" ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥", "\u00a0": "⍽", "\x7f": "␡"}
 
 
 def token_texts(trace: Trace, tokenizer: Any) -> dict[int, str]:
-    """The text of every token of a trace, by id; pieces of characters as lone surrogates that stand for bytes."""
+    """The text of every token of a trace, by id; bytes of incomplete characters as lone surrogates."""
     tokens = {node.token for node in trace.nodes} | {token for result in trace.results for token in result}
     return {token: _text(tokenizer, token) for token in sorted(tokens)}
 
 
 def texts_of(document: Mapping[str, Any]) -> dict[int, str] | None:
-    """The texts that `Trace.to_json(texts)` saved, or None. Raises ValueError for what are none."""
+    """The texts that `Trace.to_json(texts)` saved, or None. Raises ValueError if they cannot be read."""
     saved = document.get("texts")
     if saved is None:
         return None
     try:
-        return {int(token): text if isinstance(text, str) else _unheld(text) for token, text in saved.items()}
+        return {int(token): text if isinstance(text, str) else _escaped(bytes(text)) for token, text in saved.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"the texts of this trace cannot be read: {error}; save them with Trace.to_json(texts)."
@@ -37,42 +36,35 @@ def texts_of(document: Mapping[str, Any]) -> dict[int, str] | None:
 
 
 def visible(text: str, most: int | None = None) -> str:
-    """A text that can be printed anywhere: spaces at its ends, line breaks and controls as signs, bytes as ⟨F0⟩.
+    """A text that can be printed anywhere: outer spaces, line breaks and controls as signs, bytes as ⟨F0⟩.
 
-    One space before a word is left out. `most` is the longest result in columns (`columns`); what is cut ends with …
+    One space before a word is left out. `most` is the longest result in columns (`columns`); a cut one ends with …
     """
     text = joined([text])
     body = text[1:] if len(text) > 1 and text[0] == " " and not text[1:].isspace() else text
     if not body:
         return "∅"
     inner = body.strip(" ")
-    left = len(body) - len(body.lstrip(" "))
-    shown = (
-        "".join(map(_sign, body))
-        if not inner
-        else "␣" * left + "".join(c if c == " " else _sign(c) for c in inner) + "␣" * (len(body) - left - len(inner))
-    )
+    left, right = (len(body) - len(rest) for rest in (body.lstrip(" "), body.rstrip(" ")))
+    shown = "".join(c if c == " " else _sign(c) for c in inner)
+    shown = "␣" * left + (shown + "␣" * right if inner else "")
     if most is None or columns(shown) <= most:
         return shown
-    kept = ""
-    for character in shown:
-        if columns(kept + character) > most - 1:
-            break
-        kept += character
-    return kept + "…"
+    ends = (end for end in range(len(shown), -1, -1) if columns(shown[:end]) < most)
+    return shown[: next(ends)] + "…"
 
 
 def joined(texts: Sequence[str]) -> str:
-    """The text of several tokens, pieces of characters put together where they make some."""
+    """The text of several tokens; bytes that make a character together become that character."""
     text = "".join(texts)
-    if not any("\udc80" <= c <= "\udcff" for c in text):
+    if not any(map(_is_byte, text)):
         return text
-    safe = "".join(c if not lone(c) or "\udc80" <= c <= "\udcff" else "\ufffd" for c in text)
-    return safe.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    safe = "".join(c if not lone(c) or _is_byte(c) else "\ufffd" for c in text)
+    return _escaped(safe.encode("utf-8", "surrogateescape"))
 
 
 def completed(texts: Sequence[str]) -> list[str]:
-    """The texts, but where pieces make a character together, the last of them has it and the others stay bytes."""
+    """The texts, a character of several tokens moved whole to the last of them; the others stay bytes."""
     found = list(texts)
     start = None
     for place, text in enumerate(texts):
@@ -88,15 +80,22 @@ def completed(texts: Sequence[str]) -> list[str]:
 
 def columns(text: str) -> int:
     """How many columns of a monospaced font a text takes."""
-    wide = ("W", "F")
-    return sum(
-        0
-        if unicodedata.combining(c) or c in "\u200d\ufe0e\ufe0f"
-        else 2
-        if unicodedata.east_asian_width(c) in wide
-        else 1
-        for c in text
-    )
+    taking = (c for c in text if not unicodedata.combining(c) and c not in "\u200d\ufe0e\ufe0f")
+    return sum(2 if unicodedata.east_asian_width(c) in ("W", "F") else 1 for c in taking)
+
+
+def lone(character: str) -> bool:
+    """Whether a character is a surrogate: half a character, or a byte of one."""
+    return "\ud800" <= character <= "\udfff"
+
+
+def _is_byte(character: str) -> bool:
+    """Whether a surrogate stands for a byte, as `surrogateescape` makes them."""
+    return "\udc80" <= character <= "\udcff"
+
+
+def _escaped(piece: bytes) -> str:
+    return piece.decode("utf-8", "surrogateescape")
 
 
 def _text(tokenizer: Any, token: int) -> str:
@@ -106,37 +105,18 @@ def _text(tokenizer: Any, token: int) -> str:
     if not isinstance(piece, str):
         return text
     if found := BYTE_PIECE.fullmatch(piece):
-        return joined([bytes([int(found[1], 16)]).decode("utf-8", "surrogateescape")])
+        return _escaped(bytes([int(found[1], 16)]))
     if "\ufffd" in text and "\ufffd" not in piece and all(c in BYTES for c in piece):
-        return bytes(BYTES[c] for c in piece).decode("utf-8", "surrogateescape")
-    # SentencePiece's decoder takes the space off the first word that it sees
+        return _escaped(bytes(BYTES[c] for c in piece))
+    # SentencePiece's decoder drops the space before the first word
     return " " + text if piece.startswith("▁") and not text.startswith(" ") else text
 
 
-def _byte_letters() -> dict[str, int]:
-    """Byte by letter of GPT-2's byte-level BPE (Radford et al. 2019, `bytes_to_unicode`)."""
-    printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printed]
-    return {chr(byte): byte for byte in printed} | {chr(256 + i): byte for i, byte in enumerate(others)}
-
-
-BYTES = _byte_letters()
-
-
-def _unheld(values: Sequence[int]) -> str:
-    return bytes(values).decode("utf-8", "surrogateescape")
-
-
-def lone(character: str) -> bool:
-    """Whether it is half a character, or a byte of one: no text of its own."""
-    return "\ud800" <= character <= "\udfff"
-
-
 def _sign(character: str) -> str:
-    """What stands for a character that cannot be seen, that moves others, or that XML does not hold."""
+    """The sign for a character that is invisible, that moves others, or that XML cannot hold; else the character."""
     if character in _SIGNS:
         return _SIGNS[character]
-    if "\udc80" <= character <= "\udcff":
+    if _is_byte(character):
         return f"⟨{ord(character) - 0xDC00:02X}⟩"
     number = ord(character)
     if number < 0x20:

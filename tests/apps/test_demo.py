@@ -27,7 +27,7 @@ from specbeam.apps.demo.jobs import RACE, Desk
 from specbeam.apps.demo.settings import Limits, Settings, settings
 from specbeam.apps.demo.text import equality
 from specbeam.core.stats import Trace
-from specbeam.pictures.token_strip import token_strip
+from specbeam.pictures import token_strip
 
 # Gradio's own
 pytestmark = pytest.mark.filterwarnings("ignore:.*no_silent_downcasting", "ignore:The copy keyword is deprecated")

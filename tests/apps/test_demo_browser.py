@@ -13,8 +13,8 @@ import specbeam as sb
 from specbeam.apps.demo import server as demo
 from specbeam.apps.demo.settings import METHODS, Limits
 from specbeam.core.stats import Trace
+from specbeam.pictures import History
 from specbeam.pictures.token_text import visible
-from specbeam.pictures.verdicts import History
 
 pytest_plugins = ["browser"]
 pytestmark = [

@@ -26,7 +26,7 @@ from specbeam.files import write_atomic
 pytest_plugins = ["browser"]
 pytestmark = [pytest.mark.browser, pytest.mark.notebooks]
 
-NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "09_playground.ipynb"
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "09_playground.ipynb"
 HOSTILE = "It rains <img src=x onerror=document.title='taken'> and a river"
 START_S = 60
 

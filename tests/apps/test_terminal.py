@@ -12,8 +12,8 @@ from rich.console import Console
 import specbeam as sb
 from specbeam.apps.cli.terminal import STYLES, coloured, legend, show
 from specbeam.core.stats import Trace
+from specbeam.pictures import History
 from specbeam.pictures.token_text import token_texts
-from specbeam.pictures.verdicts import History
 
 INPUTS = {"input_ids": torch.tensor([[3, 1, 4]])}
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -15,16 +15,17 @@ from transformers import LogitsProcessorList
 
 import specbeam as sb
 from specbeam.apps.playground.controls import Controls
-from specbeam.apps.playground.steps import Steps
-from specbeam.apps.playground.trial import Trial, method_table, sameness
-from specbeam.apps.playground.widgets import Playground
+from specbeam.apps.playground.markup import method_table, same_tokens
+from specbeam.apps.playground.panel import Playground
+from specbeam.apps.playground.pass_slider import PassSlider
+from specbeam.apps.playground.settings import DecodeSettings
 from specbeam.core.stats import Trace
 from specbeam.decoding.live import LiveDecode
 from specbeam.models.load import Pair
-from specbeam.pictures.side_by_side import Lane
+from specbeam.pictures import TracedDecode
 
 PROMPT = "It rains and a river is"
-TRIAL = Trial(PROMPT, num_beams=3, max_new_tokens=8)
+SETTINGS = DecodeSettings(PROMPT, num_beams=3, max_new_tokens=8)
 HOSTILE = "It rains <script>alert(1)</script> <img src=x onerror=alert(2)> \u202e and"
 
 
@@ -81,16 +82,16 @@ def stopped_at(monkeypatch: pytest.MonkeyPatch, method: str, step: int) -> tuple
             more = {"logits_processor": LogitsProcessorList([gate])} if name == method else {}  # type: ignore[list-item]
             super().__init__(pair, inputs, name, {**options, **more}, every)
 
-    monkeypatch.setattr("specbeam.apps.playground.widgets.LiveDecode", Gated)
+    monkeypatch.setattr("specbeam.apps.playground.panel.LiveDecode", Gated)
     return reached, go_on
 
 
 def test_run_decodes_with_the_four_methods_what_the_decoders_give(pair: Pair) -> None:
-    playground = clicked(Playground(pair, TRIAL))
+    playground = clicked(Playground(pair, SETTINGS))
     inputs = sb.render_prompt(pair.tokenizer, PROMPT)
     assert list(playground.results) == ["speculative_beam", "beam", "greedy", "speculative"]
     for name, result in playground.results.items():
-        assert result.sequences == sb.METHODS[name](pair, inputs, **TRIAL.options(name)).sequences
+        assert result.sequences == sb.METHODS[name](pair, inputs, **SETTINGS.options(name)).sequences
     assert not playground.error and "Done: 4 decodes" in playground.status.value
     assert (playground.start_button.disabled, playground.stop_button.disabled) == (False, True)
     assert playground.table.value.count("yes, as") == 2
@@ -98,31 +99,31 @@ def test_run_decodes_with_the_four_methods_what_the_decoders_give(pair: Pair) ->
 
 
 def test_without_the_other_two_only_the_search_that_was_chosen_is_decoded(pair: Pair) -> None:
-    playground = Playground(pair, Trial(PROMPT, method="greedy", max_new_tokens=6))
+    playground = Playground(pair, DecodeSettings(PROMPT, method="greedy", max_new_tokens=6))
     playground.four.value = False
     clicked(playground)
     assert list(playground.results) == ["greedy", "speculative"]
-    assert "speculative decoding: step" in playground.steps.lanes.value
+    assert "speculative decoding: step" in playground.slider.progress.value
 
 
-def test_the_slider_shows_the_tree_of_its_place_and_both_lanes(pair: Pair) -> None:
-    playground = clicked(Playground(pair, TRIAL))
-    steps = playground.steps
-    assert steps.slider.value == 1 and steps.slider.max == len(steps.pictures) - 1 >= 3
-    assert steps.play.max == steps.slider.max
+def test_the_slider_shows_the_tree_of_its_place_and_the_progress_of_both_decodes(pair: Pair) -> None:
+    playground = clicked(Playground(pair, SETTINGS))
+    slider = playground.slider
+    assert slider.slider.value == 1 and slider.slider.max == len(slider.pictures) - 1 >= 3
+    assert slider.play.max == slider.slider.max
     seen = set()
-    for place, picture in enumerate(steps.pictures):
-        steps.slider.value = place
-        assert picture.title in steps.tree.value
-        seen.add(steps.tree.value)
-    assert len(seen) == len(steps.pictures)
+    for place, picture in enumerate(slider.pictures):
+        slider.slider.value = place
+        assert picture.title in slider.tree.value
+        seen.add(slider.tree.value)
+    assert len(seen) == len(slider.pictures)
     passes = playground.results["speculative_beam"].stats.target_passes
-    assert f"beam search: step {passes} after {passes} target passes" in steps.lanes.value
+    assert f"beam search: step {passes} after {passes} target passes" in slider.progress.value
 
 
 def test_stop_keeps_what_there_is_and_leaves_the_other_methods_out(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     reached, go_on = stopped_at(monkeypatch, "beam", 3)
-    playground = Playground(pair, Trial(PROMPT, method="beam", num_beams=2, max_new_tokens=400))
+    playground = Playground(pair, DecodeSettings(PROMPT, method="beam", num_beams=2, max_new_tokens=400))
     playground.start_button.click()
     assert reached.wait(20) and playground.running and not playground.stop_button.disabled
     playground.start_button.click()  # one run at a time: this does nothing
@@ -132,13 +133,13 @@ def test_stop_keeps_what_there_is_and_leaves_the_other_methods_out(pair: Pair, m
     assert list(playground.results) == ["beam"] and playground.stopped == ["beam"]
     assert len(playground.results["beam"].sequences[0]) == 4
     assert "Stopped" in playground.status.value and ", stopped" in playground.table.value
-    assert playground.steps.pictures and not playground.start_button.disabled
+    assert playground.slider.pictures and not playground.start_button.disabled
     assert "data-nodes" in playground.twin()
 
 
 def test_stop_during_the_second_decode_keeps_the_first_one_whole(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     reached, go_on = stopped_at(monkeypatch, "beam", 2)
-    playground = Playground(pair, TRIAL)
+    playground = Playground(pair, SETTINGS)
     playground.start_button.click()
     assert reached.wait(20)
     playground.stop_button.click()
@@ -146,11 +147,11 @@ def test_stop_during_the_second_decode_keeps_the_first_one_whole(pair: Pair, mon
     playground.wait()
     assert list(playground.results) == ["speculative_beam", "beam"] and playground.stopped == ["beam"]
     assert "yes, as" not in playground.table.value  # half a text proves nothing
-    assert "needs" not in playground.steps.race().title  # nor is there anything to compare with
+    assert "needs" not in playground.slider.final_progress().title  # nor is there anything to compare with
 
 
 def test_a_second_run_after_a_stopped_one_is_whole(pair: Pair) -> None:
-    playground = Playground(pair, TRIAL)
+    playground = Playground(pair, SETTINGS)
     playground.start()
     playground.stop()
     playground.wait()
@@ -173,14 +174,14 @@ def test_an_error_is_said_in_the_panel_and_the_next_run_is_as_if_nothing_had_bee
             raise OSError(f"there is no {draft}")
         return pair
 
-    playground = clicked(Playground(pair, TRIAL, load=load))
+    playground = clicked(Playground(pair, SETTINGS, load=load))
     before = {name: getattr(playground.controls, name).value for name in change}
     for name, value in change.items():
         getattr(playground.controls, name).value = value
     clicked(playground)
     assert words in playground.message.value and 'role="alert"' in playground.message.value
     assert not playground.results and not playground.start_button.disabled and playground.stop_button.disabled
-    assert not playground.steps.tree.value and "Nothing has been decoded" in playground.twin()
+    assert not playground.slider.tree.value and "Nothing has been decoded" in playground.twin()
     with pytest.raises(ValueError, match=r"\w"):
         playground.run()
     for name, value in before.items():
@@ -189,10 +190,10 @@ def test_an_error_is_said_in_the_panel_and_the_next_run_is_as_if_nothing_had_bee
 
 
 def test_a_bug_in_a_picture_is_said_where_the_picture_would_stand(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    playground = clicked(Playground(pair, TRIAL))
-    monkeypatch.setattr("specbeam.apps.playground.steps.side_by_side", lambda *_: 1 / 0)
-    playground.steps.slider.value = 2
-    assert "ZeroDivisionError" in playground.steps.tree.value
+    playground = clicked(Playground(pair, SETTINGS))
+    monkeypatch.setattr("specbeam.apps.playground.pass_slider.progress_by_pass", lambda *_: 1 / 0)
+    playground.slider.slider.value = 2
+    assert "ZeroDivisionError" in playground.slider.tree.value
 
 
 def test_a_pair_is_loaded_once_and_again_only_when_another_one_is_chosen(pair: Pair) -> None:
@@ -202,7 +203,7 @@ def test_a_pair_is_loaded_once_and_again_only_when_another_one_is_chosen(pair: P
         loaded.append((target, draft))
         return pair
 
-    playground = Playground(None, Trial(PROMPT, max_new_tokens=2), target="a/b", draft="recall", load=load)
+    playground = Playground(None, DecodeSettings(PROMPT, max_new_tokens=2), target="a/b", draft="recall", load=load)
     for _ in range(2):
         clicked(playground)
     playground.controls.target.value, playground.controls.draft.value = " ", ""
@@ -212,10 +213,12 @@ def test_a_pair_is_loaded_once_and_again_only_when_another_one_is_chosen(pair: P
 
 
 def test_a_prompt_that_holds_markup_stays_text_everywhere(pair: Pair) -> None:
-    playground = clicked(Playground(pair, Trial(HOSTILE, system="<b>bold</b> & is", max_new_tokens=6), [HOSTILE]))
+    playground = clicked(
+        Playground(pair, DecodeSettings(HOSTILE, system="<b>bold</b> & is", max_new_tokens=6), [HOSTILE])
+    )
     assert not playground.error
     pages = [shown(playground), playground.twin()]
-    for picture in playground.steps.pictures:
+    for picture in playground.slider.pictures:
         pages += [picture.html(), picture.svg()]
     for page in pages:
         tags = Tags(page).found
@@ -226,7 +229,7 @@ def test_a_prompt_that_holds_markup_stays_text_everywhere(pair: Pair) -> None:
 
 
 def test_one_output_serves_jupyterlab_and_pages_without_a_kernel(pair: Pair) -> None:
-    playground = Playground(pair, TRIAL)
+    playground = Playground(pair, SETTINGS)
     assert "Nothing has been decoded" in playground._repr_mimebundle_()["text/html"]
     playground.run()
     bundle = playground._repr_mimebundle_()
@@ -234,28 +237,28 @@ def test_one_output_serves_jupyterlab_and_pages_without_a_kernel(pair: Pair) -> 
     twin = bundle["text/html"]
     result = playground.results["speculative_beam"]
     assert result.text[0] in twin and PROMPT in twin and "<table" in twin and "<script" not in twin
-    assert playground.steps.pictures[-1].title in twin and "before the verdict" in twin
+    assert playground.slider.pictures[-1].title in twin and "before the verdict" in twin
 
 
 def test_what_is_chosen_becomes_the_options_of_each_method() -> None:
-    controls = Controls(Trial(PROMPT, num_beams=5))
+    controls = Controls(DecodeSettings(PROMPT, num_beams=5))
     controls.system.value, controls.length_penalty.value = "  Be brief. ", 0.5
-    assert controls.trial() == Trial(PROMPT, "Be brief.", num_beams=5, length_penalty=0.5)
+    assert controls.settings() == DecodeSettings(PROMPT, "Be brief.", num_beams=5, length_penalty=0.5)
     assert controls.budget.disabled and controls.source() == (None, "auto")
     controls.automatic.value, controls.budget.value = False, 0
-    trial = controls.trial()
-    assert trial.options("greedy") == {"max_new_tokens": 32, "trace": True}
-    assert trial.options("speculative_beam") == {
+    settings = controls.settings()
+    assert settings.options("greedy") == {"max_new_tokens": 32, "trace": True}
+    assert settings.options("speculative_beam") == {
         **{"max_new_tokens": 32, "trace": True, "num_beams": 5, "length_penalty": 0.5},
         "num_assistant_tokens": 0,
     }
-    assert "num_assistant_tokens" not in trial.options("beam") and not controls.num_beams.disabled
+    assert "num_assistant_tokens" not in settings.options("beam") and not controls.num_beams.disabled
     controls.method.value = "speculative"
     assert controls.num_beams.disabled and controls.length_penalty.disabled
 
 
 def test_a_ready_prompt_fills_the_field_and_a_changed_one_is_ones_own() -> None:
-    controls = Controls(Trial(PROMPT), ["a river", "long " * 40])
+    controls = Controls(DecodeSettings(PROMPT), ["a river", "long " * 40])
     controls.ready.value = "a river"
     assert controls.prompt.value == "a river"
     controls.prompt.value = "a river is long"
@@ -265,29 +268,29 @@ def test_a_ready_prompt_fills_the_field_and_a_changed_one_is_ones_own() -> None:
     assert all(len(label) <= 70 for label, _ in controls.ready.options)
 
 
-def test_a_method_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="speculative_beam"):
-        Controls(Trial(PROMPT, method="magic"))
+def test_an_unknown_method_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'magic'.*speculative_beam"):
+        Controls(DecodeSettings(PROMPT, method="magic"))
 
 
 def test_the_table_says_where_a_text_differs_and_what_is_under_way(pair: Pair) -> None:
     inputs = sb.render_prompt(pair.tokenizer, PROMPT)
     beam = sb.beam(pair, inputs, num_beams=2, max_new_tokens=4)
     other = sb.speculative_beam(pair, inputs, num_beams=2, max_new_tokens=4)
-    assert sameness("speculative_beam", {"beam": beam, "speculative_beam": other}) == "yes, as beam"
+    assert same_tokens("speculative_beam", {"beam": beam, "speculative_beam": other}) == "yes, as beam"
     other.sequences[0][2] += 1
-    assert sameness("speculative_beam", {"beam": beam, "speculative_beam": other}).endswith("from token 3 on")
-    assert sameness("speculative_beam", {"speculative_beam": other}) == sameness("beam", {"beam": beam}) == ""
+    assert same_tokens("speculative_beam", {"beam": beam, "speculative_beam": other}).endswith("from token 3 on")
+    assert same_tokens("speculative_beam", {"speculative_beam": other}) == same_tokens("beam", {"beam": beam}) == ""
     html = method_table({"beam": beam}, running="greedy", chosen="beam")
     cells = [re.findall(r"<t[dh][^>]*>([^<]*)<", row) for row in html.split("<tr")[2:]]
     assert [row[1] for row in cells] == ["running …", "4", "–", "–"]
     assert html.count('class="chosen"') == 1
 
 
-def test_steps_without_a_decode_show_nothing_and_do_not_mind_the_slider() -> None:
-    steps = Steps()
-    steps.slider.max = 5
-    steps.slider.value = 3
-    assert steps.tree.value == ""
+def test_a_slider_without_a_decode_can_be_moved_and_shows_nothing() -> None:
+    slider = PassSlider()
+    slider.slider.max = 5
+    slider.slider.value = 3
+    assert slider.tree.value == ""
     with pytest.raises(ValueError, match="empty"):
-        steps.explain(Lane("beam search", Trace([], [], []), {}))
+        slider.show(TracedDecode("beam search", Trace([], [], []), {}))

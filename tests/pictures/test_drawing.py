@@ -9,12 +9,9 @@ import pytest
 from trace_factory import TEXTS, node, random_trace, two_beams
 
 from specbeam.core.stats import Trace, TraceRound
-from specbeam.pictures.drawing import page
+from specbeam.pictures import beam_tree, page, round_timeline, token_strip
+from specbeam.pictures.drawing import PREFIX, STYLE
 from specbeam.pictures.palette import PAPER, STATES
-from specbeam.pictures.style import PREFIX, STYLE
-from specbeam.pictures.timeline import round_timeline
-from specbeam.pictures.token_strip import token_strip
-from specbeam.pictures.trees import beam_tree
 
 PICTURES = {"strip": token_strip(two_beams(), TEXTS), "tree": beam_tree(two_beams(), TEXTS)}
 PICTURES["timeline"] = round_timeline(two_beams())

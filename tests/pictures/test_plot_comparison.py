@@ -6,7 +6,8 @@ import pytest
 from comparison_rows import MARGIN, interval, row
 from matplotlib.figure import Figure
 
-from specbeam.pictures import plot_comparison
+from specbeam.pictures import acceptance, pareto
+from specbeam.pictures.plot_comparison import family
 
 ROWS = (
     "greedy",
@@ -37,7 +38,7 @@ def labels(figure: Figure) -> list[str]:
 
 
 def test_pareto_has_a_panel_for_each_cost_and_labels_what_is_inexact(rows):
-    figure = drawn(plot_comparison.pareto(rows, "beam", "a title"))
+    figure = drawn(pareto(rows, "beam", "a title"))
     assert figure.get_suptitle() == "a title" and len(figure.axes) == 3
     names = labels(figure)
     assert "speculative, tolerance … (inexact)" in names and "speculative beam, margin … (inexact)" in names
@@ -48,39 +49,34 @@ def test_pareto_has_a_panel_for_each_cost_and_labels_what_is_inexact(rows):
 
 
 def test_pareto_leaves_out_what_the_set_does_not_have(rows):
-    figure = drawn(plot_comparison.pareto([{**each, "rougeL": None} for each in rows], "beam", length_penalty=2.0))
+    figure = drawn(pareto([{**each, "rougeL": None} for each in rows], "beam", "a title", length_penalty=2.0))
     assert len(figure.axes) == 2
     assert "nats / length^2" in figure.axes[0].get_ylabel()
-    with pytest.raises(ValueError, match="'speculative' and a figure of quality"):
-        plot_comparison.pareto(rows, "speculative")
-
-
-def test_pareto_without_a_title_counts_what_nothing_beats(rows):
-    title = drawn(plot_comparison.pareto(rows, "beam")).get_suptitle().replace("\n", " ")
-    assert title == f"1 point of 7 that no other beats in speed and score: {MARGIN}"
+    with pytest.raises(ValueError, match=r"7 rows .* 'speculative' .* give the rows"):
+        pareto(rows, "speculative", "a title")
 
 
 def test_pareto_takes_intervals_that_do_not_hold_their_value(rows):
     rows[0]["gap"] = {"value": 0.3, "low": 0.31, "high": 0.32, "n": 50}
-    drawn(plot_comparison.pareto(rows, "beam"))
+    drawn(pareto(rows, "beam", "a title"))
 
 
 def test_acceptance_is_drawn_where_enough_was_drafted():
     positions = {"speculative": {1: (5, 10), 2: (3, 6), 3: (1, 2)}, "speculative beam": {1: (9, 12)}}
-    axes = drawn(plot_comparison.acceptance(positions)).axes[0]
+    axes = drawn(acceptance(positions)).axes[0]
     assert axes.get_title(loc="left") == (
         "Of the nodes drafted first in a line the search used 50% (speculative) and 75% (speculative beam)"
     )
     assert list(axes.lines[0].get_xdata()) == [1, 2] and list(axes.lines[0].get_ydata()) == [0.5, 0.5]  # type: ignore[arg-type]
-    assert len(drawn(plot_comparison.acceptance(positions, fewest=1)).axes[0].lines[0].get_xdata()) == 3  # type: ignore[arg-type]
+    assert len(drawn(acceptance(positions, fewest=1)).axes[0].lines[0].get_xdata()) == 3  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("positions", [{}, {"speculative": {}}, {"speculative": {1: (0, 0)}}])
 def test_acceptance_of_nothing_says_so(positions):
-    assert drawn(plot_comparison.acceptance(positions)).axes[0].get_title(loc="left") == "Nothing was drafted"
+    assert drawn(acceptance(positions)).axes[0].get_title(loc="left") == "Nothing was drafted"
 
 
 def test_a_methods_name_is_taken_apart():
-    assert plot_comparison.family("speculative, top 2") == ("speculative, top", "2")
-    assert plot_comparison.family(MARGIN) == ("speculative beam, margin", "1")
-    assert plot_comparison.family("beam sampling") == ("beam sampling", None)
+    assert family("speculative, top 2") == ("speculative, top", "2")
+    assert family(MARGIN) == ("speculative beam, margin", "1")
+    assert family("beam sampling") == ("beam sampling", None)

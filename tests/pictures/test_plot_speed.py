@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from specbeam.pictures import plots
+from specbeam import pictures
 
 PLAIN, PACKED = "transformers", "transformers packed"
 
@@ -40,7 +40,7 @@ def labels(legend: Any) -> list[str]:
 
 
 def test_speed_by_beams_has_a_panel_for_each_kind_and_both_baselines(rows):
-    figure = drawn(plots.speed_by_beams(rows))
+    figure = drawn(pictures.speed_by_beams(rows))
     assert [axes.get_title() for axes in figure.axes] == ["chat", "article"]
     assert figure.get_suptitle() == (
         "'all' runs at 1.00–2.00 × the speed of transformers as it comes,\n"
@@ -53,14 +53,14 @@ def test_speed_by_beams_has_a_panel_for_each_kind_and_both_baselines(rows):
 
 
 def test_speed_by_beams_with_one_baseline_and_one_case():
-    figure = drawn(plots.speed_by_beams([row("code", 2, PLAIN, 1.0), row("code", 2, "recall", 1.7)], "recall"))
+    figure = drawn(pictures.speed_by_beams([row("code", 2, PLAIN, 1.0), row("code", 2, "recall", 1.7)], "recall"))
     assert figure.get_suptitle() == "'recall' runs at 1.70 × the speed of transformers as it comes"
     with pytest.raises(ValueError, match="there are: transformers, recall"):
-        plots.speed_by_beams([row("code", 2, PLAIN, 1.0), row("code", 2, "recall", 1.7)], "all")
+        pictures.speed_by_beams([row("code", 2, PLAIN, 1.0), row("code", 2, "recall", 1.7)], "all")
 
 
 def test_time_split_is_in_parts_of_the_same_targets_baseline(rows):
-    figure = drawn(plots.time_split(rows))
+    figure = drawn(pictures.time_split(rows))
     axes = figure.axes[0]
     assert axes.get_title(loc="left") == (
         "'all' spends 75% of its time in the target's passes and 12% drafting;\n"
@@ -75,18 +75,18 @@ def test_time_split_is_in_parts_of_the_same_targets_baseline(rows):
 
 def test_time_split_of_what_nobody_timed(rows):
     untimed = {"target_s": None, "draft_s": None, "search_s": None}
-    figure = drawn(plots.time_split([{**each, **untimed} for each in rows]))
+    figure = drawn(pictures.time_split([{**each, **untimed} for each in rows]))
     assert figure.axes[0].get_title(loc="left") == "Nobody timed the parts of 'all'"
     assert labels(figure.legends[0]) == ["not timed in parts"]
 
 
 def test_steps_per_pass_names_the_best_and_the_worst_case(rows):
-    figure = drawn(plots.steps_per_pass(rows))
+    figure = drawn(pictures.steps_per_pass(rows))
     axes = figure.axes[0]
     assert (
         axes.get_title(loc="left") == "'all' commits 3.00 steps a pass (article, 4 beams) down to 2.00 (chat, greedy)"
     )
     assert labels(figure.legends[0]) == ["one step a pass", "all", "no draft"]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["chat\ngreedy", "chat\n4 beams", "article\n4 beams"]
-    one = plots.steps_per_pass([row("code", 2, "all", 1.0, steps=1.5)]).axes[0]
+    one = pictures.steps_per_pass([row("code", 2, "all", 1.0, steps=1.5)]).axes[0]
     assert one.get_title(loc="left") == "'all' commits 1.50 steps a pass (code, 2 beams)"

@@ -7,8 +7,8 @@ import pytest
 from trace_factory import random_trace, two_beams
 
 from specbeam.core.stats import Trace
-from specbeam.pictures.style import PREFIX
-from specbeam.pictures.timeline import round_timeline
+from specbeam.pictures import round_timeline
+from specbeam.pictures.drawing import PREFIX
 
 SVG = "{http://www.w3.org/2000/svg}"
 

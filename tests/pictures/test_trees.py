@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from trace_factory import TEXTS, node, random_trace, two_beams
 
 from specbeam.core.stats import Trace, TraceRound
-from specbeam.pictures.style import PREFIX
-from specbeam.pictures.tree_plan import CROWDED
-from specbeam.pictures.trees import beam_tree, frames
-from specbeam.pictures.verdicts import History
+from specbeam.pictures import History, beam_tree, frames
+from specbeam.pictures.drawing import PREFIX
+from specbeam.pictures.tree_layout import CROWDED
+from specbeam.pictures.trees import frame_moments
 
 SVG = "{http://www.w3.org/2000/svg}"
 WORD = st.text(max_size=6)
@@ -103,6 +103,14 @@ def test_frames_show_each_proposal_and_then_its_verdict():
     assert found[-1].html() == beam_tree(two_beams(), TEXTS).html()
     assert found[1].html() == beam_tree(two_beams(), TEXTS, round=1, before=True).html()
     assert lines(found[0]) == Counter(running=2, tip=2)
+
+
+@given(st.integers(0, 50), st.integers(0, 8))
+def test_there_is_a_moment_for_each_frame_of_the_tree(seed, drafted):
+    trace = random_trace(seed, drafted=drafted)
+    pictures, moments = frames(trace, ANY), frame_moments(trace)
+    assert len(moments) == len(pictures)
+    assert [before for _, before in moments] == ["before the verdict" in picture.title for picture in pictures]
 
 
 def test_a_proposal_does_not_give_away_its_verdict():

@@ -36,7 +36,7 @@ def distill(
     from specbeam.evaluation import data
     from specbeam.models.embedded import NAME
     from specbeam.models.load import load_pair
-    from specbeam.pictures.plots import training_curves
+    from specbeam.pictures import training_curves
     from specbeam.training.distill import LICENCE
     from specbeam.training.distill import distill as distil
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from specbeam.core.stats import Trace
 from specbeam.decoding.live import LiveDecode
 from specbeam.models.load import Pair
+from specbeam.pictures.history import History
 from specbeam.pictures.palette import ACCEPTED, CORRECTED, STATES, UNDRAFTED
 from specbeam.pictures.token_text import completed, lone, token_texts
-from specbeam.pictures.verdicts import History
 
 from .summary import heading, summary
 

@@ -16,11 +16,7 @@ from typing import Any
 
 from specbeam.apps.cli.common import as_dict
 from specbeam.decoding.live import Snapshot
-from specbeam.pictures.drawing import Picture
-from specbeam.pictures.timeline import round_timeline
-from specbeam.pictures.token_strip import token_strip
-from specbeam.pictures.token_text import token_texts
-from specbeam.pictures.trees import beam_tree, frames
+from specbeam.pictures import Picture, beam_tree, frames, round_timeline, token_strip, token_texts
 
 from . import text as say
 from .jobs import Desk, Job

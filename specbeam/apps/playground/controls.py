@@ -1,4 +1,4 @@
-"""What is chosen in the playground: pair, prompt, method and their options as ipywidgets. Decodes nothing."""
+"""The input widgets of the playground: pair, prompt, method and options. Decodes nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import ipywidgets as widgets
 
 from specbeam.evaluation.data import CHAT, CODE
 
-from .trial import NAMES, Trial
+from .settings import NAMES, DecodeSettings
 
 DRAFTS = ("auto", "trained", "recall", "ngram", "none")
 OWN = "– a prompt of your own –"
@@ -18,53 +18,51 @@ _LABEL = {"description_width": "8.5em"}
 
 
 class Controls:
-    """The input widgets, `panel` with all of them, and what they say: `trial()`, `source()`.
+    """The input widgets, `panel` with all of them, and their values: `settings()`, `source()`.
 
     Args:
-        trial: what they show at first; a method that is none is refused with a ValueError.
-        prompts: ready prompts to choose from; the trial's own is put in front if it is not among them.
+        initial: the settings that they show at first.
+        prompts: ready prompts to choose from; that of `initial` is put in front if it is not among them.
         target, draft: as for `load_pair`.
     """
 
     def __init__(
-        self, trial: Trial, prompts: Sequence[str] = (), target: str | None = None, draft: str = "auto"
+        self, initial: DecodeSettings, prompts: Sequence[str] = (), target: str | None = None, draft: str = "auto"
     ) -> None:
-        trial.order()
-        ready = list(dict.fromkeys([trial.prompt, *(prompts or (*CHAT, *CODE))]))
+        ready = list(dict.fromkeys([initial.prompt, *(prompts or (*CHAT, *CODE))]))
         choices = [(_shortened(each), each) for each in ready]
-        self.ready = _labelled(widgets.Dropdown, "Ready prompts", options=[(OWN, None), *choices], value=trial.prompt)
-        self.prompt = _labelled(widgets.Textarea, "Prompt", value=trial.prompt, rows=4)
+        self.ready = _labelled(widgets.Dropdown, "Ready prompts", options=[(OWN, None), *choices], value=initial.prompt)
+        self.prompt = _labelled(widgets.Textarea, "Prompt", value=initial.prompt, rows=4)
         self.system = _labelled(
-            widgets.Text, "System prompt", value=trial.system or "", placeholder="empty: that of the chat template"
+            widgets.Text, "System prompt", value=initial.system or "", placeholder="empty: that of the chat template"
         )
         self.target = _labelled(widgets.Text, "Target", value=target or "", placeholder=EMBEDDED)
         self.draft = _labelled(
             *(widgets.Combobox, "Draft"), value=draft, options=DRAFTS, placeholder="a name, hub id or folder"
         )
         methods = [(name, key) for key, name in NAMES.items()]
-        self.method = _labelled(widgets.Dropdown, "Method", options=methods, value=trial.method)
-        self.num_beams = _labelled(widgets.BoundedIntText, "Beams", value=trial.num_beams, min=1, max=64)
-        given = trial.num_assistant_tokens
+        self.method = _labelled(widgets.Dropdown, "Method", options=methods, value=initial.method)
+        self.num_beams = _labelled(widgets.BoundedIntText, "Beams", value=initial.num_beams, min=1, max=64)
+        given = initial.num_assistant_tokens
         self.automatic = widgets.Checkbox(
             value=given is None, description="automatic", indent=False, layout=widgets.Layout(width="7em")
         )
         self.budget = _labelled(
             *(widgets.BoundedIntText, "Node budget"), value=16 if given is None else given, min=0, max=1024
         )
-        self.length_penalty = _labelled(widgets.FloatText, "Length penalty", value=trial.length_penalty, step=0.1)
+        self.length_penalty = _labelled(widgets.FloatText, "Length penalty", value=initial.length_penalty, step=0.1)
         self.max_new_tokens = _labelled(
-            widgets.BoundedIntText, "New tokens", value=trial.max_new_tokens, min=1, max=1_000_000
+            widgets.BoundedIntText, "New tokens", value=initial.max_new_tokens, min=1, max=1_000_000
         )
-        self.ready.observe(self._take_ready, "value")
-        self.prompt.observe(self._own_prompt, "value")
+        self.ready.observe(self._on_ready, "value")
+        self.prompt.observe(self._on_prompt, "value")
         for one in (self.method, self.automatic):
-            one.observe(self._fit, "value")
-        self._fit()
+            one.observe(self._disable, "value")
+        self._disable()
         self.panel = self._arranged()
 
-    def trial(self) -> Trial:
-        """What is asked for."""
-        return Trial(
+    def settings(self) -> DecodeSettings:
+        return DecodeSettings(
             prompt=self.prompt.value,
             system=self.system.value.strip() or None,
             method=str(self.method.value),
@@ -78,31 +76,30 @@ class Controls:
         """Target and draft as `load_pair` takes them."""
         return self.target.value.strip() or None, self.draft.value.strip() or "auto"
 
-    def _take_ready(self, change: Any) -> None:
+    def _on_ready(self, change: Any) -> None:
         if change["new"] is not None:
             self.prompt.value = change["new"]
 
-    def _own_prompt(self, change: Any) -> None:
+    def _on_prompt(self, change: Any) -> None:
         known = [value for _, value in self.ready.options]
         self.ready.value = change["new"] if change["new"] in known else None
 
-    def _fit(self, change: Any = None) -> None:
-        """What has no effect cannot be changed. The budget always has: a plain method's partner is decoded too."""
+    def _disable(self, change: Any = None) -> None:
+        """Disable options without an effect. The budget always has one: a plain method's partner is decoded too."""
         self.budget.disabled = self.automatic.value
         self.num_beams.disabled = self.length_penalty.disabled = "beam" not in str(self.method.value)
 
     def _arranged(self) -> widgets.Widget:
-        self.budget.layout.flex = "1 1 auto"  # what the box beside it leaves
+        self.budget.layout.flex = "1 1 auto"  # the width that the checkbox leaves
         budget = widgets.HBox([self.budget, self.automatic])
         columns = [
             [self.ready, self.prompt, self.system],
             [self.target, self.draft, self.method],
             [self.num_beams, budget, self.length_penalty, self.max_new_tokens],
         ]
-        wide, least = ("3 1 24em", "2 1 19em", "2 1 19em"), "0 12px 0 0"
         boxes = [
-            widgets.VBox(column, layout=widgets.Layout(flex=flex, min_width="0", padding=least))
-            for column, flex in zip(columns, wide, strict=True)
+            widgets.VBox(column, layout=widgets.Layout(flex=flex, min_width="0", padding="0 12px 0 0"))
+            for column, flex in zip(columns, ("3 1 24em", "2 1 19em", "2 1 19em"), strict=True)
         ]
         return widgets.HBox(boxes, layout=widgets.Layout(flex_flow="row wrap", width="100%"))
 

@@ -1,4 +1,4 @@
-"""The token strip: a text, token by token, and where the draft was right, wrong, or silent."""
+"""The token strip: a text token by token, each marked as drafted, corrected or never drafted."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import Any
 
 from specbeam.core.stats import Trace
 
-from .drawing import COLUMN, SIGN, Canvas, Picture, attribute, signed, strikable, text
+from .drawing import COLUMN, SIGN, TEXT, Canvas, Picture, attribute, strikable, text, token
+from .history import History, Moment
 from .palette import ACCEPTED, CORRECTED, REJECTED, STATES, UNDRAFTED
-from .style import TEXT
 from .token_text import columns, completed, visible
-from .verdicts import History, Moment
 
 _SVG_WIDTH, _LINE, _LONGEST = 760.0, 30.0, 60  # px, px, columns of a token
 
@@ -25,7 +24,7 @@ def token_strip(
 ) -> Picture:
     """A returned sequence with each token marked: ✓ drafted and accepted, → corrected, or never drafted.
 
-    Before a corrected token stands ✗ with what the draft had in its place. Hovering shows log-probabilities (nats).
+    ✗ and the token that the draft had in its place precede a corrected one. Hovering shows log-probabilities (nats).
 
     Args:
         trace: what a decoder kept with `trace=True`, or the JSON of `Trace.to_json`.
@@ -33,7 +32,7 @@ def token_strip(
         result: which of the returned sequences, best first.
         round: shows the text as it was after this round; None shows all of it.
 
-    Raises ValueError for an empty trace, one without texts or results, and a round or result that is not there.
+    Raises ValueError for an empty trace, one without texts or results, and a round or result that it does not have.
     """
     history = History(trace, texts)
     moment = history.at(round)
@@ -56,18 +55,16 @@ def _drawn(history: History, moment: Moment, path: list[int]) -> Canvas:
     html, svg, x, y = [], [], 0.0, 0.0
     for node, words, following in zip(path, shown, [*shown[1:], ""], strict=True):
         state = moment.states[node]
-        wrong = history.rejected_at(node) if state == CORRECTED else []
-        space = words.startswith(" ") and x > 0
-        cells = [(visible(words, _LONGEST), state, history.describe(node, state, moment.heard))]
+        cells = [(visible(words, _LONGEST), state, history.describe(node, state, moment.verified))]
+        wrong = history.drafted_instead(node) if state == CORRECTED else []
         if wrong:
             others = "".join("\n✗ " + visible(history.text(n), 20) for n in wrong[1:8])
-            hover = history.describe(wrong[0], REJECTED, moment.heard) + others
+            hover = history.describe(wrong[0], REJECTED, moment.verified) + others
             cells.insert(0, (visible(history.text(wrong[0]), _LONGEST), REJECTED, hover))
-        pieces = "".join(_span(*cell) for cell in cells)
         margin = " §w" if following.startswith(" ") else ""
-        html.append(f'<span class="§g{margin}">{pieces}</span>')
+        html.append(f'<span class="§g{margin}">{"".join(_span(*cell) for cell in cells)}</span>')
         widths = [_width(words, state) for words, state, _ in cells]
-        x += 5 * space
+        x += 5 * (words.startswith(" ") and x > 0)
         if x > 0 and x + sum(widths) + 2 > _SVG_WIDTH:
             x, y = 0.0, y + _LINE
         for cell, width in zip(cells, widths, strict=True):
@@ -93,5 +90,5 @@ def _width(words: str, state: str) -> float:
 def _cell(words: str, state: str, title: str, x: float, y: float, width: float) -> str:
     return (
         f'<g><title>{text(title)}</title><rect class="§{state}" x="{x + 0.75:.1f}" y="{y + 2:.1f}" '
-        f'width="{width - 1.5:.1f}" height="22" rx="4"/>{signed(words, state, x + 5, y + 13 + TEXT / 3)}</g>'
+        f'width="{width - 1.5:.1f}" height="22" rx="4"/>{token(words, state, x + 5, y + 13 + TEXT / 3)}</g>'
     )

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trace_factory import TEXTS, random_trace, two_beams
 
-from specbeam.pictures.style import PREFIX
-from specbeam.pictures.token_strip import token_strip
+from specbeam.pictures import token_strip
+from specbeam.pictures.drawing import PREFIX
 
 STATES = ("accepted", "rejected", "corrected", "undrafted")
 HOSTILE = {0: "", 1: "<script>alert(1)</script>", 2: " שלום", 3: "\n\n", 4: "\x00\x1b", 5: "\udcf0\udc9f"}

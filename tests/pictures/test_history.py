@@ -12,7 +12,7 @@ from trace_factory import TEXTS, node, random_trace, two_beams
 
 import specbeam as sb
 from specbeam.core.stats import Trace, TraceRound
-from specbeam.pictures.verdicts import DIED, FINISHED, RUNNING, History
+from specbeam.pictures.history import DIED, FINISHED, RUNNING, History
 
 ANY = {i: f" w{i}" for i in range(30)}
 
@@ -75,7 +75,7 @@ def test_a_description_says_what_was_known_by_then():
         "log-probability -1.700 nats, of the whole sequence -2.000",
         "verified in pass 1",
     ]
-    assert "verified" not in history.describe(8, "corrected", heard=1)
+    assert "verified" not in history.describe(8, "corrected", verified=1)
     assert "log-prob" not in history.describe(5, "open")
     assert "not in the trace" in history.describe(11, "undrafted")
 

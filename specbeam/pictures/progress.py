@@ -1,0 +1,103 @@
+"""The progress of several decodes beside each other: how many steps each has taken after as many target passes.
+
+A square is a search step, and squares that touch were paid for by one target pass. Plain traces in, a picture out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from specbeam.core.stats import Trace
+
+from .drawing import Canvas, Picture, counted, svg_text, text
+from .token_text import joined
+
+_WIDTH, _LEFT, _ROW, _TALL = 760.0, 6.0, 38.0, 13.0  # px
+_SQUARE = 18.0  # px of a square with its gap, at most
+
+
+@dataclass(frozen=True)
+class TracedDecode:
+    """A decode to be compared: its name, its trace, and the texts of its tokens by id (`token_texts`)."""
+
+    name: str
+    trace: Trace
+    texts: Mapping[int, str]
+
+    def steps(self, passes: int) -> int:
+        """Search steps that the first passes paid for."""
+        return sum(one.steps for one in self.trace.rounds[:passes])
+
+    def text(self, passes: int) -> str:
+        """The text of the best running sequence after so many passes; the result at the end."""
+        steps, trace = self.steps(passes), self.trace
+        running = trace.steps[steps] if steps < len(trace.steps) else []
+        if running:
+            tokens = [trace.nodes[node].token for node in trace.path(running[0])]
+        else:
+            tokens = trace.results[0] if trace.results else []
+        return joined([self.texts[token] for token in tokens])
+
+
+def progress_by_pass(decodes: list[TracedDecode], passes: int) -> Picture:
+    """How far each decode is after so many target passes, the prompt's included. The title is about the first one.
+
+    Raises ValueError for no decodes, and for a number of passes below 1.
+    """
+    if not decodes or passes < 1:
+        raise ValueError(f"{len(decodes)} decodes after {passes} passes: give at least one decode and one pass.")
+    return Picture(_title(decodes, passes), ["steps"], lambda: _drawn(decodes, passes))
+
+
+def _title(decodes: list[TracedDecode], passes: int) -> str:
+    ends = [len(one.trace.rounds) for one in decodes]
+    first = decodes[0]
+    if passes >= ends[0]:
+        finding = f"{first.name.capitalize()} took {counted(first.steps(passes), 'step')} in {_passes(ends[0])}"
+        if len(decodes) == 1:
+            return finding
+        saved = ends[1] - ends[0]
+        kind = "fewer" if saved >= 0 else "more"
+        return f"{finding}, {decodes[1].name} needs {ends[1]}: {_passes(abs(saved))} {kind}"
+    finding = f"After {_passes(passes)}: {first.name} stands at step {first.steps(passes)}"
+    return finding + "".join(f", {one.name} at step {one.steps(passes)}" for one in decodes[1:])
+
+
+def _drawn(decodes: list[TracedDecode], passes: int) -> Canvas:
+    whole = max(one.steps(len(one.trace.rounds)) for one in decodes)
+    step = min(_SQUARE, (_WIDTH - 2 * _LEFT) / max(whole, 1))
+    rows = "".join(_row(one, passes, step, _ROW * place) for place, one in enumerate(decodes))
+    width, height = max(_LEFT * 2 + step * whole, 360.0), _ROW * len(decodes)
+    words = "".join(
+        f'<p dir="auto" style="margin:4px 0 0;white-space:pre-wrap;overflow-wrap:anywhere">'
+        f'<span style="color:var(--faint)">{text(one.name)}:</span> {text(one.text(passes))}</p>'
+        for one in decodes
+    )
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
+        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-hidden="true">{rows}</svg>'
+    )
+    return Canvas(width, height, rows, f'<div style="overflow-x:auto">{svg}</div>{words}')
+
+
+def _row(decode: TracedDecode, passes: int, step: float, top: float) -> str:
+    done, whole = decode.steps(passes), len(decode.trace.rounds)
+    found = [svg_text(f"{decode.name}: step {done} after {_passes(min(passes, whole))}", _LEFT, top + 12, "§f")]
+    x = _LEFT
+    for number, one in enumerate(decode.trace.rounds):
+        squares = []
+        for place in range(one.steps):
+            last = place == one.steps - 1
+            width = step - (min(6.0, step / 3) if last else min(1.0, step / 12))
+            look = 'class="§steps"' if number < passes else 'class="§band" style="stroke:var(--line)"'
+            squares.append(f'<rect {look} x="{x:.2f}" y="{top + 18:.1f}" width="{width:.2f}" height="{_TALL:.0f}"/>')
+            x += step
+        name = "the prompt's pass" if number == 0 else f"pass {number}"
+        hover = text(f"{name}: {counted(one.steps, 'step')}")
+        found.append(f"<g><title>{hover}</title>{''.join(squares)}</g>")
+    return "".join(found)
+
+
+def _passes(number: int) -> str:
+    return counted(number, "target pass", "es")
