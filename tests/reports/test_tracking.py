@@ -8,8 +8,8 @@ from notebook_factory import write_notebook
 from typer.testing import CliRunner
 
 from specbeam.apps.cli.main import app
-from specbeam.reports import tracking
 from specbeam.experiments.records import RunRecord
+from specbeam.reports import tracking
 from specbeam.reports.tracking import Tracking, facts, split
 
 SAMPLES = [
