@@ -24,8 +24,8 @@ from specbeam.apps.demo import server as demo
 from specbeam.apps.demo.acts import Acts
 from specbeam.apps.demo.gate import MOST_BYTES, Gate, served
 from specbeam.apps.demo.jobs import RACE, Desk
+from specbeam.apps.demo.markup import equality
 from specbeam.apps.demo.settings import Limits, Settings, settings
-from specbeam.apps.demo.text import equality
 from specbeam.core.stats import Trace
 from specbeam.pictures.token_strip import token_strip
 

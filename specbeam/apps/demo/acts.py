@@ -22,7 +22,7 @@ from specbeam.pictures.token_strip import token_strip
 from specbeam.pictures.token_text import token_texts
 from specbeam.pictures.trees import beam_tree, frames
 
-from . import text as say
+from . import markup
 from .jobs import Desk, Job
 
 News = dict[str, Any]
@@ -55,14 +55,20 @@ class Acts:
                 return
             method = job.asked.method
             empty = dict.fromkeys(("answer", "links", "strip", "tree", "timeline"), "")
-            yield {**empty, "frames": 0, "busy": True, "show": "run", "status": say.status(next(iter(job)), job.asked)}
+            yield {
+                **empty,
+                "frames": 0,
+                "busy": True,
+                "show": "run",
+                "status": markup.status(next(iter(job)), job.asked),
+            }
             ready, last = 0.0, None
             for now in job:
-                news: News = {"status": say.status(now, job.asked)}
+                news: News = {"status": markup.status(now, job.asked)}
                 shot = now.shots.get(method)
                 if shot is not None and (shot is not last or now.ended):
                     begin = time.perf_counter()
-                    news["answer"] = say.answer(shot.text)
+                    news["answer"] = markup.answer(shot.text)
                     if now.ended:
                         news |= self._pictures(name, shot)
                     elif last is not None and begin >= ready:  # the first text does not wait for pictures
@@ -71,7 +77,7 @@ class Acts:
                     last = shot
                 if now.ended:
                     document = self._record(job, now.results)
-                    news |= {"busy": False, "links": say.links(job.asked, document) if document else ""}
+                    news |= {"busy": False, "links": markup.links(job.asked, document) if document else ""}
                 yield news
 
     def race(self, name: str, given: Mapping[str, Any]) -> Iterator[News]:
@@ -82,10 +88,10 @@ class Acts:
                 return
             yield {"cards": "", "race_links": "", "busy": True, "show": "race"}
             for now in job:
-                news = {"race_status": say.race_status(now), "cards": say.race(now)}
+                news = {"race_status": markup.race_status(now), "cards": markup.race(now)}
                 if now.ended:
                     document = self._record(job, now.results)
-                    news |= {"busy": False, "race_links": say.links(job.asked, document) if document else ""}
+                    news |= {"busy": False, "race_links": markup.links(job.asked, document) if document else ""}
                 yield news
 
     def step(self, name: str, number: int) -> str:
@@ -94,7 +100,7 @@ class Acts:
             found = self._visitors.get(name)
             pictures = found.frames if found else []
         if not 0 <= number < len(pictures):
-            return say.refusal("The pictures of this run are no longer kept. Run it again to step through it.")
+            return markup.refusal("The pictures of this run are no longer kept. Run it again to step through it.")
         return pictures[number].html()
 
     def count(self, name: str) -> int:
@@ -128,7 +134,7 @@ class Acts:
         found = as_dict(job.asked.method, decoded)
         about = {"tokens": found["sequences"][0], "score": found["scores"][0], "stopped": now.stopped}
         query = job.asked.query()
-        return decoded.text[0], say.plain({**found["stats"], **about, "exact": decoded.exact, "query": query})
+        return decoded.text[0], markup.plain({**found["stats"], **about, "exact": decoded.exact, "query": query})
 
     @contextmanager
     def _job(
@@ -138,7 +144,7 @@ class Acts:
         try:
             job = self.desk.ask(given, race, trace)
         except ValueError as error:
-            yield None, say.refusal(str(error)) if trace else str(error)
+            yield None, markup.refusal(str(error)) if trace else str(error)
             return
         with self._guard:
             visitor = self._visitors.setdefault(name, Visitor())
@@ -169,4 +175,4 @@ class Acts:
         return {**news, "tree": pictures[-1].html(), "frames": len(pictures)}
 
     def _record(self, job: Job, results: Mapping[str, Any]) -> dict[str, Any] | None:
-        return say.record(self.desk.pair, job.asked, results, self.about) if results else None
+        return markup.record(self.desk.pair, job.asked, results, self.about) if results else None

@@ -13,38 +13,11 @@ import gradio as gr
 from specbeam.evaluation.data import CHAT, CODE
 
 from .acts import Acts, News
+from .markup import TEMPLATES, foot, header, note, refusal
 from .settings import METHODS, Settings, settings
-from .text import foot, header, note, refusal
 
 NAMES = ("prompt", "system", "method", "num_beams", "max_new_tokens", "length_penalty", "num_assistant_tokens")
-# A tree that is drawn again shows the column that it has come to; somebody who looks at an earlier one stays there
-# while it grows.
-FOLLOW = """
-let behind = false, width = 0, left = 0;
-const box = () => element.querySelector('[tabindex="0"]');
-const frontier = (b) => {
-  const rights = [...b.querySelectorAll('[data-nodes]')].map((g) => g.getBoundingClientRect().right);
-  return Math.max(...rights) - b.getBoundingClientRect().left + b.scrollLeft;
-};
-element.addEventListener('scroll', (event) => {
-  left = event.target.scrollLeft;
-  behind = left + event.target.clientWidth < frontier(event.target) - 40;
-}, true);
-watch('value', () => {
-  const b = box();
-  if (!b) { behind = false; width = left = 0; return; }
-  const grows = b.scrollWidth > width + 1, end = frontier(b);
-  width = b.scrollWidth;
-  const seen = left < end - 80 && end <= left + b.clientWidth;
-  b.scrollLeft = (grows && behind) || (!grows && seen) ? left : end - b.clientWidth + 24;
-});
-"""
-
-# On a phone the results are below the controls.
-LOOK = """(...given) => {
-  if (innerWidth < 720) setTimeout(() => document.querySelector('#results').scrollIntoView(), 200);
-  return given;
-}"""
+FOLLOW, LOOK = (TEMPLATES.get_template(name).render() for name in ("follow.js", "look.js"))
 
 
 class Page:

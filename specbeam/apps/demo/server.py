@@ -29,8 +29,8 @@ from specbeam.models.prompts import render_prompt
 
 from .acts import Acts
 from .jobs import Desk
+from .markup import STYLE
 from .settings import Limits
-from .text import STYLE
 
 HOST, PORT = "127.0.0.1", 7860
 
