@@ -22,7 +22,7 @@ from specbeam.models.load import Pair
 from specbeam.pictures.drawing import counted, text
 from specbeam.pictures.token_text import token_texts
 
-from .jobs import Standing
+from .jobs import JobState
 from .settings import METHODS, Settings
 
 
@@ -62,19 +62,19 @@ def answer(words: str) -> str:
     return PIECES.answer(words.strip())
 
 
-def status(now: Standing, asked: Settings) -> str:
+def status(now: JobState, asked: Settings) -> str:
     """One line on the progress of a single decode."""
     if now.error:
         return refusal(now.error)
     return PIECES.status(now, METHODS[asked.method], now.shots.get(asked.method), now.results.get(asked.method))
 
 
-def race_status(now: Standing) -> str:
+def race_status(now: JobState) -> str:
     """One line on the progress of a race."""
     return refusal(now.error) if now.error else PIECES.race_status(now)
 
 
-def race(now: Standing) -> str:
+def race(now: JobState) -> str:
     """A card for each method, and whether the speculative ones found what their plain search finds."""
     fastest = max(_speed(now, name) for name in METHODS)
     return PIECES.race([_card(name, now, fastest) for name in METHODS])
@@ -118,7 +118,7 @@ def plain(document: dict[str, Any]) -> dict[str, Any]:
     return finite(document)
 
 
-def _card(name: str, now: Standing, fastest: float) -> dict[str, Any]:
+def _card(name: str, now: JobState, fastest: float) -> dict[str, Any]:
     result, plain_result = now.results.get(name), now.results.get(BASELINES.get(name, ""))
     speed = _speed(now, name)
     same = ""
@@ -136,7 +136,7 @@ def _card(name: str, now: Standing, fastest: float) -> dict[str, Any]:
     }
 
 
-def _speed(now: Standing, name: str) -> float:
+def _speed(now: JobState, name: str) -> float:
     """Tokens a second, the prompt's pass included."""
     if name in now.results:
         return now.results[name].stats.tokens_per_second
