@@ -1,7 +1,7 @@
 """What finished runs say: a page of each executed notebook, an index of all runs, tables over many records.
 
-May import `experiments` and every room below it except `training`'s side of the house: records are read here, no model
-is loaded and nothing is executed. Every page is one file that opens from a mail, without a network.
+May import every room below it, and uses `experiments`, `pictures` and names from `models`: records are read here, no
+model is loaded and nothing is executed. Every page is one file that opens from a mail, without a network.
 
 In the order in which to read it:
 
