@@ -1,23 +1,69 @@
-"""Charts over many records: speed-ups by beams, and what a sweep's parameter changes. Titles state the finding."""
+"""Charts over many records: speed-ups by number of beams, and what a sweep's parameter changes.
+
+The points and lines are plain data, which whoever reads the records hands in. Titles state the finding.
+"""
 
 from __future__ import annotations
 
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from specbeam.reports.record_report import speed_finding
-from specbeam.reports.record_speed import SpeedPoint, Sweep, medians
-
 from .palette import COLOURS, GREY, MARKERS
-from .plot_style import ShownFigure
+from .plot_style import ShownFigure, counted
 
 COLUMNS = 3  # panels beside each other
 LABELS = 6  # lines that a panel's legend names
+
+
+@dataclass(frozen=True)
+class SpeedPoint:
+    """A speed-up over its notebook's own baseline; `low` and `high` are the spread of repeats, if there were any."""
+
+    run: str
+    notebook: str
+    series: str  # what decoded
+    num_beams: int
+    speedup: float
+    low: float | None = None
+    high: float | None = None
+    exact: bool = True  # whether the method promises its baseline's tokens
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A metric of a notebook's runs against one parameter; `lines` holds a line for each setting of the others."""
+
+    notebook: str
+    parameter: str
+    metric: str
+    lines: dict[str, list[tuple[float, float]]]
+
+    @property
+    def trend(self) -> str:
+        """ "rises", "falls", "stays" or "has no single direction", over the medians of every line."""
+        steps = [b[1] - a[1] for line in self.lines.values() for a, b in pairwise(medians(line))]
+        if not any(steps):
+            return "stays"
+        if all(step >= 0 for step in steps):
+            return "rises"
+        return "falls" if all(step <= 0 for step in steps) else "has no single direction"
+
+    @property
+    def reading(self) -> str:
+        """The trend in words; with a single line also its ends."""
+        found = f"{self.metric.replace('_', ' ')} {self.trend} with {self.parameter}"
+        if len(self.lines) > 1:
+            return f"{found}, over {len(self.lines)} settings of the other parameters"
+        (first, *_, last) = medians(next(iter(self.lines.values())))
+        return f"{found}: {last[1]:.3g} at {last[0]:g} after {first[1]:.3g} at {first[0]:g}"
 
 
 def speed_over_runs(points: Sequence[SpeedPoint]) -> Figure:
@@ -69,6 +115,28 @@ def sweep_lines(sweeps: Sequence[Sweep]) -> Figure:
         if any(sweep.lines):
             _legend(axes)
     return figure
+
+
+def medians(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The median for each place, by place."""
+    places = sorted({place for place, _ in line})
+    return [(place, median(value for other, value in line if other == place)) for place in places]
+
+
+def speed_finding(points: Sequence[SpeedPoint]) -> str:
+    """How many points of exact methods are above 1, and the median for the fewest and the most beams."""
+    exact = [point for point in points if point.exact]
+    if not exact:
+        return "No measured speed is of an exact method"
+    faster = sum(point.speedup > 1 for point in exact)
+    whose = "of exact methods " if len(exact) < len(points) else ""
+    found = f"{faster} of {len(exact)} measured speeds {whose}are above that of their baseline"
+    beams = sorted({point.num_beams for point in exact})
+    middle = [median(point.speedup for point in exact if point.num_beams == count) for count in beams]
+    if len(beams) == 1:
+        return f"{found}; the median with {counted(beams[0], 'beam')} is × {middle[0]:.2f}"
+    fewest = counted(beams[0], "beam")
+    return f"{found}; the median is × {middle[0]:.2f} with {fewest} and × {middle[-1]:.2f} with {beams[-1]}"
 
 
 def _panels(count: int, height: float) -> tuple[ShownFigure, list[Any]]:

@@ -1,4 +1,4 @@
-"""What reports say about a run: its title, its picture, how it was made, and the command that makes it again."""
+"""What reports say about a run: its title and picture, how it was made, and the command that makes it again."""
 
 import base64
 import binascii
@@ -15,12 +15,12 @@ from specbeam.experiments.record_models import model_name
 from specbeam.experiments.record_table import read_rows, text
 from specbeam.experiments.records import RunRecord
 
-HEADLINE_TAG = "headline"  # on the cell whose figure stands for the run; else it is the first figure
+HEADLINE_TAG = "headline"  # of the cell whose figure represents the run; without one it is the first figure
 
 
 @dataclass(frozen=True)
 class Run:
-    """A record, and the executed notebook it belongs to if there is one. `picture` is the headline figure."""
+    """A record, and its executed notebook if there is one. `picture` is the headline figure (PNG or JPEG)."""
 
     name: str
     title: str
@@ -44,7 +44,7 @@ def read_run(runs_dir: str | Path, name: str) -> Run:
 
 def _run(runs_dir: Path, name: str, record: RunRecord) -> Run:
     candidates = (runs_dir / f"{name}{suffix}" for suffix in (".ipynb", ".failed.ipynb"))
-    notebook = next((item for item in candidates if item.is_file()), None)
+    notebook = next((path for path in candidates if path.is_file()), None)
     cells = _cells(notebook)
     return Run(name, _title(cells) or name, record, notebook, _picture(cells))
 
@@ -60,7 +60,13 @@ def model(record: RunRecord) -> str:
     return model_name(str(name or record.parameters.get("target") or ""))
 
 
+def device(record: RunRecord) -> str:
+    """Device and dtype, as far as they are recorded."""
+    return " ".join(filter(None, [record.device, record.dtype]))
+
+
 def duration(seconds: float | None) -> str:
+    """12 s, 34 min, 5.6 h; "" for None."""
     if seconds is None:
         return ""
     if seconds < 100:
@@ -69,6 +75,7 @@ def duration(seconds: float | None) -> str:
 
 
 def finished(record: RunRecord) -> str:
+    """Date and minute at which the run finished."""
     try:
         return datetime.fromisoformat(record.finished).strftime("%Y-%m-%d %H:%M")
     except ValueError:
@@ -76,7 +83,7 @@ def finished(record: RunRecord) -> str:
 
 
 def chosen_parameters(run: Run) -> dict[str, Any]:
-    """The parameters that differ from the defaults in the executed notebook; all of them when that has no defaults."""
+    """The parameters that differ from the executed notebook's defaults; all of them where it has no defaults."""
     if run.notebook is not None:
         try:
             defaults = {name: item.default for name, item in read_parameters(run.notebook).items()}
@@ -87,7 +94,7 @@ def chosen_parameters(run: Run) -> dict[str, Any]:
 
 
 def commands(run: Run) -> list[str]:
-    """Shell commands that make a notebook's run again; none where there is no notebook."""
+    """Shell commands that repeat the run; none for a record without a notebook."""
     if run.notebook is None:
         return []
     record = run.record
@@ -100,52 +107,50 @@ def commands(run: Run) -> list[str]:
 
 
 def provenance(run: Run) -> list[tuple[str, str]]:
-    """Names and values of everything that decided the run's result, the parameters and timings apart."""
+    """Names and values of everything that determined the run's result, except parameters and timings."""
     record = run.record
-    commit = record.commit and record.commit + (", with local changes that it does not hold" if record.dirty else "")
+    changes = ", with local changes that it does not hold" if record.commit and record.dirty else ""
     versions = [f"{name} {value}" for name, value in record.versions.items() if len(value) < 40]
     hashes = [f"{name} {value}" for name, value in record.versions.items() if len(value) >= 40]
-    lines = [
-        ("run", run.name),
-        ("notebook", record.notebook),
-        ("status", record.status + (f": {record.error}" if record.error else "")),
-        ("finished", record.finished),
-        ("duration", "" if record.seconds is None else f"{record.seconds:.1f} s"),
-        ("commit", commit or ""),
-        ("notebook hash", record.notebook_sha256 or ""),
-        ("source hash", ", ".join(hashes)),
-        *((role, _model(value)) for role, value in record.models.items()),
-        ("device", record.device or ""),
-        ("dtype", record.dtype or ""),
-        ("threads", _number(record.threads)),
-        ("machine", record.machine),
-        ("versions", ", ".join(versions)),
-        ("seeds", ", ".join(map(str, record.seeds))),
-        ("warm-ups", _number(record.warmups)),
-        ("repeats", _number(record.repeats)),
-        ("record schema", str(record.schema)),
-    ]
-    return [(name, value or "not recorded") for name, value in lines]
+    lines = {
+        "run": run.name,
+        "notebook": record.notebook,
+        "status": record.status + (f": {record.error}" if record.error else ""),
+        "finished": record.finished,
+        "duration": None if record.seconds is None else f"{record.seconds:.1f} s",
+        "commit": f"{record.commit or ''}{changes}",
+        "notebook hash": record.notebook_sha256,
+        "source hash": ", ".join(hashes),
+    }
+    models = [(role, _model(value)) for role, value in record.models.items()]
+    machine = {
+        "device": record.device,
+        "dtype": record.dtype,
+        "threads": record.threads,
+        "machine": record.machine,
+        "versions": ", ".join(versions),
+        "seeds": ", ".join(map(str, record.seeds)),
+        "warm-ups": record.warmups,
+        "repeats": record.repeats,
+        "record schema": record.schema,
+    }
+    everything = [*lines.items(), *models, *machine.items()]
+    return [(name, "not recorded" if value in (None, "") else str(value)) for name, value in everything]
 
 
 def timings(record: RunRecord) -> list[tuple[str, str]]:
+    """Names of the timings, and their statistics as one line each."""
     return [
-        (name, ", ".join(f"{part} {text(value)}" for part, value in found.items()))
-        for name, found in record.timings.items()
+        (name, ", ".join(f"{statistic} {text(value)}" for statistic, value in spread.items()))
+        for name, spread in record.timings.items()
     ]
 
 
 def _model(value: Any) -> str:
     if not isinstance(value, dict):
         return model_name(text(value))
-    found = {key.replace("_", " "): item for key, item in value.items()}
-    if name := found.pop("name", None):
-        return ", ".join([model_name(str(name)), *(f"{key} {text(item)}" for key, item in found.items())])
-    return ", ".join(f"{key} {text(item)}" for key, item in found.items())
-
-
-def _number(value: int | None) -> str:
-    return "" if value is None else str(value)
+    name = [model_name(str(value["name"]))] if value.get("name") else []
+    return ", ".join(name + [f"{key.replace('_', ' ')} {text(item)}" for key, item in value.items() if key != "name"])
 
 
 def _cells(notebook: Path | None) -> list[dict[str, Any]]:
@@ -160,8 +165,8 @@ def _cells(notebook: Path | None) -> list[dict[str, Any]]:
 def _title(cells: list[dict[str, Any]]) -> str | None:
     """The first heading."""
     texts = ["".join(cell.get("source", "")) for cell in cells if cell.get("cell_type") == "markdown"]
-    found = re.search(r"^#\s+(.+)$", "\n".join(texts), re.MULTILINE)
-    return re.sub(r"[`*]", "", found[1]).strip() if found else None
+    heading = re.search(r"^#\s+(.+)$", "\n".join(texts), re.MULTILINE)
+    return re.sub(r"[`*]", "", heading[1]).strip() if heading else None
 
 
 def _picture(cells: list[dict[str, Any]]) -> bytes | None:

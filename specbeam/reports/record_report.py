@@ -10,14 +10,15 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from specbeam.experiments.record_table import Row, differing_parameters, read_rows, text
 from specbeam.experiments.records import RECORD_VARIABLE, repository_root
+from specbeam.pictures.drawing import counted
+from specbeam.pictures.plot_records import SpeedPoint, speed_finding
 
 from .model_table import UNUSABLE, model_table, unequal
-from .record_speed import SpeedPoint, is_number, key_number
+from .record_speed import is_number, key_number
 
 OWN = "08_report"  # reports are about other runs
 CIRCUMSTANCES = ("commit", "dirty", "notebook_sha256", "machine", "device", "dtype", "threads", "versions", "models")
@@ -162,23 +163,3 @@ def findings(rows: Sequence[Row], points: Sequence[SpeedPoint], tolerance: float
     else:
         lines.append("No two runs have the same parameters, so nothing here was shown twice.")
     return lines
-
-
-def speed_finding(points: Sequence[SpeedPoint]) -> str:
-    """How many points of exact methods are above 1, and the median for the fewest and the most beams."""
-    exact = [point for point in points if point.exact]
-    if not exact:
-        return "No measured speed is of an exact method"
-    faster = sum(point.speedup > 1 for point in exact)
-    whose = "of exact methods " if len(exact) < len(points) else ""
-    found = f"{faster} of {len(exact)} measured speeds {whose}are above that of their baseline"
-    beams = sorted({point.num_beams for point in exact})
-    middle = [median(point.speedup for point in exact if point.num_beams == count) for count in beams]
-    if len(beams) == 1:
-        return f"{found}; the median with {counted(beams[0], 'beam')} is × {middle[0]:.2f}"
-    fewest = counted(beams[0], "beam")
-    return f"{found}; the median is × {middle[0]:.2f} with {fewest} and × {middle[-1]:.2f} with {beams[-1]}"
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

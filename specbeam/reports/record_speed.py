@@ -1,64 +1,19 @@
-"""The speed-ups that records hold, whatever notebook wrote them, and what a sweep's runs say of one parameter.
+"""Speed-ups in records, whichever notebook wrote them, and a metric against the parameter that a sweep changed.
 
-Notebooks keep speed-ups in rows (`num_beams` beside `speedup`), under `speed` by method, or as plain numbers; a record
-without any of these has no points. Plain data in and out: `plot_records` draws it.
+Notebooks record speed-ups in rows (`num_beams` beside `speedup`), under `speed` by method, or as plain numbers. What is
+read here is what `pictures.plot_records` draws.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from statistics import median
 from typing import Any, TypeGuard
 
 from specbeam.experiments.record_table import Row, differing_parameters, text
+from specbeam.pictures.plot_records import SpeedPoint, Sweep, medians
 
 SPEEDS = ("speedup_same_target", "speedup")  # the first that a row has
 NAMES = ("source", "method")  # what decoded
-
-
-@dataclass(frozen=True)
-class SpeedPoint:
-    """One measured speed-up over its notebook's own baseline; `low` and `high` are its spread, where there is one."""
-
-    run: str
-    notebook: str
-    series: str
-    num_beams: int
-    speedup: float
-    low: float | None = None
-    high: float | None = None
-    exact: bool = True  # whether the method promises its baseline's tokens
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A metric of a notebook's runs against one parameter; `lines` holds a line for each setting of the others."""
-
-    notebook: str
-    parameter: str
-    metric: str
-    lines: dict[str, list[tuple[float, float]]]
-
-    @property
-    def trend(self) -> str:
-        """ "rises", "falls", "stays" or "has no single direction", over the medians of every line."""
-        steps = [b[1] - a[1] for line in self.lines.values() for a, b in pairwise(medians(line))]
-        if not any(steps):
-            return "stays"
-        if all(step >= 0 for step in steps):
-            return "rises"
-        return "falls" if all(step <= 0 for step in steps) else "has no single direction"
-
-    @property
-    def reading(self) -> str:
-        """The trend in words; with a single line also its ends."""
-        found = f"{self.metric.replace('_', ' ')} {self.trend} with {self.parameter}"
-        if len(self.lines) > 1:
-            return f"{found}, over {len(self.lines)} settings of the other parameters"
-        (first, *_, last) = medians(next(iter(self.lines.values())))
-        return f"{found}: {last[1]:.3g} at {last[0]:g} after {first[1]:.3g} at {first[0]:g}"
 
 
 def speed_points(rows: Sequence[Row]) -> list[SpeedPoint]:
@@ -105,12 +60,6 @@ def _labelled(names: Sequence[str], settings: Mapping[tuple[str, ...], Any]) -> 
         ", ".join(f"{name}={value}" for name, value, shown in zip(names, key, columns, strict=False) if shown): line
         for key, line in settings.items()
     }
-
-
-def medians(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The median for each place, by place."""
-    places = sorted({place for place, _ in line})
-    return [(place, median(value for other, value in line if other == place)) for place in places]
 
 
 def key_number(row: Row) -> str | None:

@@ -15,6 +15,9 @@ from typing import Any
 from specbeam.experiments.record_table import text
 from specbeam.experiments.records import RunRecord
 
+from .facts import read_run
+from .write import page_html
+
 Tracker = Callable[[str, RunRecord, str | None, Path], str]  # name, record, page's HTML, folder → where it is now
 
 PROJECT = "specbeam"  # Weights & Biases' own WANDB_PROJECT comes before it
@@ -64,9 +67,6 @@ def track(tracker: Tracker, runs_dir: str | Path, name: str) -> str:
 
     Raises ValueError for a record that cannot be read, and whatever the tracker raises.
     """
-    from specbeam.reports.facts import read_run
-    from specbeam.reports.write import page_html
-
     run = read_run(runs_dir, name)
     page = None
     if run.notebook is not None:

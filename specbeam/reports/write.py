@@ -1,20 +1,22 @@
 """HTML pages of executed notebooks, and an index of all runs. Every page opens from a mail, without a network."""
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
+from markupsafe import Markup
 
 from specbeam.experiments.record_table import differing_parameters, headline, text
 from specbeam.files import write_atomic
 
-from . import index_page
 from .facts import (
     Run,
     chosen_parameters,
     commands,
+    device,
     duration,
     failure,
     finished,
@@ -23,14 +25,11 @@ from .facts import (
     read_runs,
     timings,
 )
-from .images import data_uri, shrunk
-from .notebook_page import mathml, notebook_html
+from .notebook_page import TEMPLATES, notebook_html, shrunk
 
-__all__ = ["Run", "headline", "index_html", "mathml", "page_html", "read_runs", "write_page", "write_reports"]
-
-INDEX_PICTURES = 1_400_000  # bytes of all thumbnails; rows take the rest of what the index may have, 2 MB
-THUMBNAIL = (480, 32)  # pixels of width, colours
-CHOSEN = 6  # parameters that a row shows before one asks for all
+INDEX_PICTURES = 1_400_000  # bytes of all thumbnails; an index may have 2 MB, and rows take the rest
+THUMBNAIL = (480, 32)  # width in pixels, colours
+FIRST_PARAMETERS = 6  # that a row shows unfolded
 LONGEST = 160  # characters of a value in the index; the run's page has it whole
 
 
@@ -41,14 +40,14 @@ def write_reports(runs_dir: str | Path = "build/runs", out_dir: str | Path = "bu
     """
     out_dir = Path(out_dir)
     runs = read_runs(runs_dir)
-    remarks = {}
+    problems = {}
     for run in runs:
         if run.notebook is not None:
             try:
                 write_page(run, out_dir)
             except ValueError as error:
-                remarks[run.name] = f"No page: {error}"
-    return write_atomic(out_dir / "index.html", index_html(runs, remarks)).resolve()
+                problems[run.name] = f"No page: {error}"
+    return write_atomic(out_dir / "index.html", index_html(runs, problems)).resolve()
 
 
 def write_page(run: Run, out_dir: str | Path = "build/reports") -> Path:
@@ -65,11 +64,11 @@ def page_html(run: Run) -> str:
         raise ValueError(f"The run {run.name} has no executed notebook, so it has no page: run it again.")
     record = run.record
     commit = record.commit and f"commit {record.commit[:10]}" + (" with local changes" if record.dirty else "")
-    facts = (duration(record.seconds), _device(run), commit, finished(record))
+    facts = (duration(record.seconds), device(record), commit, finished(record))
     around = {
         "index": "../" * run.name.count("/") + "index.html",
         "failed": failure(record),
-        "facts": [fact for fact in facts if fact],
+        "facts": list(filter(None, facts)),
         "commands": commands(run),
         "dirty": record.dirty,
         "provenance": provenance(run),
@@ -81,31 +80,33 @@ def page_html(run: Run) -> str:
     return notebook_html(run.notebook, run.title, around)
 
 
-def index_html(runs: Sequence[Run], remarks: dict[str, str] | None = None) -> str:
-    """The page that lists all runs. `remarks` are shown at runs by name; those have no page to lead to."""
-    remarks = remarks or {}
+def index_html(runs: Sequence[Run], problems: dict[str, str] | None = None) -> str:
+    """The page that lists all runs. `problems` says, by the run's name, why a run has no page to link to."""
+    problems = problems or {}
     differing = differing_parameters(run.record for run in runs)
-    rows = [_row(run, differing.get(run.record.notebook, []), remarks.get(run.name)) for run in runs]
-    figures, room = [], INDEX_PICTURES
-    drawn = [(row, run.picture) for row, run in zip(rows, runs, strict=True) if run.picture and row["link"]]
-    for row, picture in drawn:
-        found = shrunk(picture, *THUMBNAIL)
-        address = data_uri(*found) if found else ""
-        if found and len(address) <= room:
-            figures.append({**row, "picture": address})
-            room -= len(address)
-    template = jinja2.Environment(autoescape=True).from_string(index_page.INDEX)
-    return template.render(
+    rows = [_row(run, differing.get(run.record.notebook, []), problems.get(run.name)) for run in runs]
+    figures, bytes_left = [], INDEX_PICTURES
+    with_picture = [(row, run.picture) for row, run in zip(rows, runs, strict=True) if run.picture and row["link"]]
+    for row, picture in with_picture:
+        if thumbnail := shrunk(picture, *THUMBNAIL):
+            kind, data = thumbnail
+            uri = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+            if len(uri) <= bytes_left:
+                figures.append({**row, "picture": uri})
+                bytes_left -= len(uri)
+    script = TEMPLATES.get_template("index.js").render()
+    return TEMPLATES.get_template("index.html.j2").render(
         runs=rows,
         failed=sum(run.record.status == "failed" for run in runs),
         figures=figures,
-        left_out=len(drawn) - len(figures),
-        script_hash=index_page.SCRIPT_HASH,
+        left_out=len(with_picture) - len(figures),
+        script=Markup(script),
+        script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
-def _row(run: Run, differing: Sequence[str], remark: str | None) -> dict[str, Any]:
-    """What a row shows; the parameters that tell it from the notebook's other runs come first."""
+def _row(run: Run, differing: Sequence[str], problem: str | None) -> dict[str, Any]:
+    """What the index shows of a run; the parameters that differ from the notebook's other runs come first."""
     record = run.record
     first = {name: record.parameters[name] for name in differing if name in record.parameters}
     chosen = [(name, _short(value)) for name, value in {**first, **chosen_parameters(run)}.items()]
@@ -113,25 +114,21 @@ def _row(run: Run, differing: Sequence[str], remark: str | None) -> dict[str, An
     return {
         "name": run.name,
         "title": run.title,
-        "link": f"{quote(run.name)}.html" if run.notebook is not None and remark is None else None,
-        "remark": remark,
+        "link": f"{quote(run.name)}.html" if run.notebook is not None and problem is None else None,
+        "problem": problem,
         "status": record.status,
         "failed": failure(record),
         "key": [(name, value[:LONGEST]) for name, value in headline(record)],
-        "chosen": chosen[:CHOSEN],
-        "parameters": everything if len(everything) > len(chosen[:CHOSEN]) else [],
+        "chosen": chosen[:FIRST_PARAMETERS],
+        "parameters": everything if len(everything) > len(chosen[:FIRST_PARAMETERS]) else [],
         "model": model(record),
-        "device": _device(run),
+        "device": device(record),
         "commit": (record.commit or "")[:8],
         "dirty": record.dirty,
         "seconds": "" if record.seconds is None else record.seconds,
         "duration": duration(record.seconds),
         "finished": finished(record),
     }
-
-
-def _device(run: Run) -> str:
-    return " ".join(filter(None, [run.record.device, run.record.dtype]))
 
 
 def _short(value: Any) -> str:

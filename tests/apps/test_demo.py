@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 
 import specbeam as sb
 from specbeam.apps.demo import server as demo
-from specbeam.apps.demo.acts import Acts
+from specbeam.apps.demo.actions import Actions
 from specbeam.apps.demo.gate import MOST_BYTES, Gate, served
-from specbeam.apps.demo.jobs import RACE, Desk
+from specbeam.apps.demo.jobs import RACE, JobQueue
+from specbeam.apps.demo.markup import equality
 from specbeam.apps.demo.settings import Limits, Settings, settings
-from specbeam.apps.demo.text import equality
 from specbeam.core.stats import Trace
 from specbeam.pictures import token_strip
 
@@ -34,9 +34,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*no_silent_downcasting", "ignor
 LIMITS = Limits(prompt_characters=80, prompt_tokens=12, max_new_tokens=40, num_beams=6, num_assistant_tokens=30)
 
 
-def desk(**limits: Any) -> tuple[Desk, Any]:
+def queue(**limits: Any) -> tuple[JobQueue, Any]:
     pair, brake = braked_pair()
-    return Desk(pair, Limits(**limits), every=0), brake
+    return JobQueue(pair, Limits(**limits), every=0), brake
 
 
 # what is asked for
@@ -99,15 +99,15 @@ def test_limits_that_serve_nobody_are_refused() -> None:
 
 
 def test_a_prompt_of_too_many_tokens_is_refused_before_it_waits() -> None:
-    found, _ = desk(prompt_tokens=3)
+    found, _ = queue(prompt_tokens=3)
     with pytest.raises(ValueError, match="4 tokens, and this page takes 3"):
-        found.ask({"prompt": "w1 w2 w3 w4"})
+        found.submit({"prompt": "w1 w2 w3 w4"})
 
 
 @pytest.mark.parametrize("method", list(sb.METHODS))
 def test_a_job_ends_with_what_the_decoder_gives(method: str) -> None:
-    found, _ = desk()
-    last = found.ask({"prompt": "w1 w2", "method": method, "max_new_tokens": 9, "num_beams": 3}).wait()
+    found, _ = queue()
+    last = found.submit({"prompt": "w1 w2", "method": method, "max_new_tokens": 9, "num_beams": 3}).wait()
     options = {"num_beams": 3} if "beam" in method else {}
     inputs = sb.render_prompt(found.pair.tokenizer, "w1 w2")
     assert last.ended and not last.stopped and last.error is None
@@ -118,10 +118,10 @@ def test_a_job_ends_with_what_the_decoder_gives(method: str) -> None:
 
 
 def test_visitors_are_served_in_the_order_in_which_they_came() -> None:
-    found, brake = desk()
+    found, brake = queue()
     brake.open.clear()
     served_order: list[int] = []
-    jobs = [found.ask({"prompt": f"w{n}", "max_new_tokens": 3}) for n in range(4)]
+    jobs = [found.submit({"prompt": f"w{n}", "max_new_tokens": 3}) for n in range(4)]
     assert brake.reached.wait(20)
     assert [next(iter(job)).ahead for job in jobs] == [0, 1, 2, 3]
 
@@ -140,21 +140,21 @@ def test_visitors_are_served_in_the_order_in_which_they_came() -> None:
 
 
 def test_a_full_line_is_refused_and_open_again_later() -> None:
-    found, brake = desk(waiting=2)
+    found, brake = queue(waiting=2)
     brake.open.clear()
-    jobs = [found.ask({"prompt": "w1", "max_new_tokens": 2}) for _ in range(2)]
+    jobs = [found.submit({"prompt": "w1", "max_new_tokens": 2}) for _ in range(2)]
     with pytest.raises(ValueError, match="2 others are waiting"):
-        found.ask({"prompt": "w1"})
+        found.submit({"prompt": "w1"})
     brake.open.set()
     for job in jobs:
         job.wait()
-    assert found.ask({"prompt": "w1", "max_new_tokens": 2}).wait().results
+    assert found.submit({"prompt": "w1", "max_new_tokens": 2}).wait().results
 
 
 def test_who_stops_while_waiting_leaves_the_line_at_once() -> None:
-    found, brake = desk()
+    found, brake = queue()
     brake.open.clear()
-    first, second, third = (found.ask({"prompt": "w1", "max_new_tokens": 2}) for _ in range(3))
+    first, second, third = (found.submit({"prompt": "w1", "max_new_tokens": 2}) for _ in range(3))
     assert brake.reached.wait(20)
     second.stop()
     last = second.wait()
@@ -165,9 +165,9 @@ def test_who_stops_while_waiting_leaves_the_line_at_once() -> None:
 
 
 def test_a_stop_ends_the_decode_after_its_step_and_keeps_the_text() -> None:
-    found, brake = desk()
+    found, brake = queue()
     brake.seconds = 0.01
-    job = found.ask({"prompt": "w1", "method": "greedy", "max_new_tokens": 200})
+    job = found.submit({"prompt": "w1", "method": "greedy", "max_new_tokens": 200})
     for now in job:
         if now.shots and not job.stopped:
             job.stop()
@@ -177,9 +177,9 @@ def test_a_stop_ends_the_decode_after_its_step_and_keeps_the_text() -> None:
 
 
 def test_a_stop_in_a_race_leaves_the_other_methods_out() -> None:
-    found, brake = desk()
+    found, brake = queue()
     brake.seconds = 0.01
-    job = found.ask({"prompt": "w1", "max_new_tokens": 200}, race=True)
+    job = found.submit({"prompt": "w1", "max_new_tokens": 200}, race=True)
     for now in job:
         if now.shots:
             job.stop()
@@ -189,34 +189,34 @@ def test_a_stop_in_a_race_leaves_the_other_methods_out() -> None:
 def test_a_decode_that_breaks_is_told_without_its_secrets_and_the_next_is_served(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, _ = desk()
+    found, _ = queue()
     whole = sb.METHODS["greedy"]
 
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret path")
 
     monkeypatch.setitem(sb.METHODS, "greedy", broken)
-    last = found.ask({"prompt": "w1", "method": "greedy"}).wait()
+    last = found.submit({"prompt": "w1", "method": "greedy"}).wait()
     assert last.error is not None and "secret" not in last.error
     assert "secret path" in capsys.readouterr().err
     monkeypatch.setitem(sb.METHODS, "greedy", whole)
-    assert found.ask({"prompt": "w1", "method": "greedy", "max_new_tokens": 2}).wait().results
+    assert found.submit({"prompt": "w1", "method": "greedy", "max_new_tokens": 2}).wait().results
 
 
 # what the page says
 
 
-def news_of(acts: Acts, act: str = "run", **given: Any) -> dict[str, Any]:
+def news_of(actions: Actions, act: str = "run", **given: Any) -> dict[str, Any]:
     """Everything that was said, the last word on each part."""
     found: dict[str, Any] = {}
-    for news in getattr(acts, act)("me", {"prompt": "w1 w2", "max_new_tokens": 12, **given}):
+    for news in getattr(actions, act)("me", {"prompt": "w1 w2", "max_new_tokens": 12, **given}):
         found |= news
     return found
 
 
 def test_a_run_shows_the_text_the_pictures_and_a_record_that_draws_them_again() -> None:
-    found, _ = desk()
-    news = news_of(Acts(found, {"threads": 1}))
+    found, _ = queue()
+    news = news_of(Actions(found, {"threads": 1}))
     document = record_in(news["links"])
     result = document["results"]["speculative_beam"]
     trace = Trace.from_json(result["trace"])
@@ -229,67 +229,67 @@ def test_a_run_shows_the_text_the_pictures_and_a_record_that_draws_them_again() 
 
 
 def test_a_race_compares_the_speculative_methods_with_their_plain_search() -> None:
-    found, _ = desk()
-    news = news_of(Acts(found), "race")
+    found, _ = queue()
+    news = news_of(Actions(found), "race")
     assert "✓ the same 12 tokens as greedy" in news["cards"]
     assert "✓ the same 12 tokens as beam search" in news["cards"]
     assert list(record_in(news["race_links"])["results"]) == list(RACE)
 
 
 def test_what_models_and_visitors_write_is_text_everywhere() -> None:
-    found, _ = desk()
-    acts = Acts(found)
+    found, _ = queue()
+    actions = Actions(found)
     prompt = " ".join(WORDS[1:12])
     said = []
     for act in ("run", "race"):
-        news = news_of(acts, act, prompt=prompt, max_new_tokens=40)
+        news = news_of(actions, act, prompt=prompt, max_new_tokens=40)
         said += [value for value in news.values() if isinstance(value, str)]
-        refused = news_of(acts, act, prompt=prompt, method="<script>window.hacked=1</script>")
+        refused = news_of(actions, act, prompt=prompt, method="<script>window.hacked=1</script>")
         said += [value for value in refused.values() if isinstance(value, str)]
-    said += [acts.step("me", number) for number in range(acts.count("me"))]
+    said += [actions.step("me", number) for number in range(actions.count("me"))]
     whole = "".join(said)
     assert "&lt;script&gt;window.hacked" in whole
     assert not re.search(r"<(script|img)|</div></svg>&|\u202e", whole)
 
 
 def test_steps_go_through_the_pictures_and_say_so_where_there_are_none() -> None:
-    found, _ = desk()
-    acts = Acts(found)
-    news = news_of(acts)
-    assert acts.count("me") == news["frames"] and acts.step("me", news["frames"] - 1) == news["tree"]
-    assert "prompt's pass" in acts.step("me", 0)
+    found, _ = queue()
+    actions = Actions(found)
+    news = news_of(actions)
+    assert actions.count("me") == news["frames"] and actions.step("me", news["frames"] - 1) == news["tree"]
+    assert "prompt's pass" in actions.step("me", 0)
     for name, number in (("me", -1), ("me", news["frames"]), ("somebody else", 0)):
-        assert "no longer kept" in acts.step(name, number)
+        assert "no longer kept" in actions.step(name, number)
 
 
 def test_a_visitor_who_leaves_ends_the_decode_and_is_forgotten() -> None:
-    found, brake = desk()
-    acts = Acts(found)
+    found, brake = queue()
+    actions = Actions(found)
     brake.seconds = 0.02
-    run = acts.run("me", {"prompt": "w1", "method": "greedy", "max_new_tokens": 200})
+    run = actions.run("me", {"prompt": "w1", "method": "greedy", "max_new_tokens": 200})
     assert next(run)["busy"]
-    acts.leave("me")
+    actions.leave("me")
     *_, last = run
-    assert "Stopped" in last["status"] and brake.passes < 100 and acts.count("me") == 0
+    assert "Stopped" in last["status"] and brake.passes < 100 and actions.count("me") == 0
 
 
 def test_a_page_that_stops_listening_ends_the_decode() -> None:
-    found, brake = desk()
+    found, brake = queue()
     brake.seconds = 0.02
-    run = Acts(found).run("me", {"prompt": "w1", "method": "greedy", "max_new_tokens": 200})
+    run = Actions(found).run("me", {"prompt": "w1", "method": "greedy", "max_new_tokens": 200})
     next(run)
     run.close()  # type: ignore[attr-defined]
-    assert found.ask({"prompt": "w2", "max_new_tokens": 2}).wait().results
+    assert found.submit({"prompt": "w2", "max_new_tokens": 2}).wait().results
     assert brake.passes < 100
 
 
 def test_the_pictures_of_few_visitors_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("specbeam.apps.demo.acts.KEPT", 2)
-    acts = Acts(desk()[0])
+    monkeypatch.setattr("specbeam.apps.demo.actions.KEPT", 2)
+    actions = Actions(queue()[0])
     for name in "abc":
-        list(acts.run(name, {"prompt": "w1", "max_new_tokens": 3}))
-    list(acts.run("d", {"prompt": "w1", "max_new_tokens": 3}))
-    assert [bool(acts.count(name)) for name in "abcd"] == [False, False, True, True]
+        list(actions.run(name, {"prompt": "w1", "max_new_tokens": 3}))
+    list(actions.run("d", {"prompt": "w1", "max_new_tokens": 3}))
+    assert [bool(actions.count(name)) for name in "abcd"] == [False, False, True, True]
 
 
 def test_equality_is_said_of_stopped_decodes_as_far_as_they_came() -> None:

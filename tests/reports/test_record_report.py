@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from specbeam.experiments.records import RunRecord
-from specbeam.pictures.plot_records import speed_over_runs, sweep_lines
+from specbeam.pictures.plot_records import SpeedPoint, Sweep, speed_finding, speed_over_runs, sweep_lines
 from specbeam.reports.record_report import (
     against_baseline,
     disagreements,
@@ -15,9 +15,8 @@ from specbeam.reports.record_report import (
     read_folders,
     relative_spread,
     repeated,
-    speed_finding,
 )
-from specbeam.reports.record_speed import SpeedPoint, Sweep, speed_points
+from specbeam.reports.record_speed import speed_points
 
 
 def run(answer, notebook="01_toy", **changes):

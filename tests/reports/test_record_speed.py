@@ -4,7 +4,8 @@ import pytest
 
 from specbeam.experiments.record_table import read_rows
 from specbeam.experiments.records import RunRecord
-from specbeam.reports.record_speed import Sweep, medians, speed_points, sweeps
+from specbeam.pictures.plot_records import Sweep, medians
+from specbeam.reports.record_speed import speed_points, sweeps
 
 
 @pytest.fixture

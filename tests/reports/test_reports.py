@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from specbeam.experiments.records import RunRecord
-from specbeam.reports.notebook_page import PAGE_LIMIT
-from specbeam.reports.write import mathml, read_runs, write_reports
+from specbeam.reports.facts import read_runs
+from specbeam.reports.notebook_page import PAGE_LIMIT, mathml
+from specbeam.reports.write import write_reports
 
 HOSTILE = "<script>alert('x')</script>"
 

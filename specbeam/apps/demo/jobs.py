@@ -1,7 +1,7 @@
-"""Visitors of the web page share one pair: they wait in a line, first come first served, and can stop at any time.
+"""Visitors of the web page share one pair: they wait in line, first come first served, and can stop at any time.
 
-A job has a thread of its own, so that its place in the line is given back whatever becomes of the page that asked
-for it. Knows no Gradio.
+A job has a thread of its own, so it gives up its place in line whatever happens to the page that submitted it. Knows
+no Gradio.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from specbeam.models.prompts import render_prompt
 
 from .settings import Limits, Settings, settings
 
-RACE = ("greedy", "speculative", "beam", "speculative_beam")  # each plain search before what has to equal it
+RACE = ("greedy", "speculative", "beam", "speculative_beam")  # each plain search before the one that has to equal it
 
 
 class Line:
@@ -43,35 +43,31 @@ class Line:
             self._waiting.append(who)
 
     def ahead(self, who: Job) -> int:
-        """How many come before `who`, the one being served included."""
+        """How many jobs come before `who`, including the one that is decoding."""
         with self._moved:
             return self._waiting.index(who)
 
     @contextmanager
     def turn(self, who: Job) -> Iterator[None]:
-        """Wait until nobody is ahead of `who`; or `who.stopped`; the place is given back at the end."""
+        """Wait until nobody is ahead of `who`, or until it is stopped; leave the line at the end."""
         try:
             with self._moved:
                 self._moved.wait_for(lambda: self._waiting[0] is who or who.stopped)
             yield
         finally:
-            self.leave(who)
-
-    def leave(self, who: Job) -> None:
-        """Give a place back."""
-        with self._moved:
-            self._waiting.remove(who)
-            self._moved.notify_all()
+            with self._moved:
+                self._waiting.remove(who)
+                self._moved.notify_all()
 
     def wake(self) -> None:
-        """Let those who wait see whether they were told to stop."""
+        """Let waiting jobs check whether they were stopped."""
         with self._moved:
             self._moved.notify_all()
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a job stands: waiting, decoding, or ended. Shots and results are by method, in the order of the race."""
+class JobState:
+    """Progress of a job: waiting, decoding, or ended. Shots and results are by method, in the order of the race."""
 
     ahead: int = 0  # visitors before this one; 0 from its turn on
     shots: Mapping[str, Snapshot] = field(default_factory=dict)
@@ -83,39 +79,41 @@ class Standing:
 
 
 class Job:
-    """One or several methods on one prompt, one after the other. Iterate for `Standing`s, the last one at its end."""
+    """One or several methods on one prompt, one after the other. Iterate for its states; the last one is its end."""
 
-    def __init__(self, desk: Desk, asked: Settings, methods: Sequence[str], inputs: Mapping[str, Tensor], trace: bool):
+    def __init__(
+        self, queue: JobQueue, asked: Settings, methods: Sequence[str], inputs: Mapping[str, Tensor], trace: bool
+    ):
         self.asked, self.methods = asked, list(methods)
-        self._desk, self._inputs, self._trace = desk, inputs, trace
+        self._queue, self._inputs, self._trace = queue, inputs, trace
         self._stop, self._live = threading.Event(), None
-        self._news, self._standing, self._fresh = threading.Condition(), Standing(), True
-        desk.line.enter(self)
+        self._changed, self._state, self._fresh = threading.Condition(), JobState(), True
+        queue.line.enter(self)
         threading.Thread(target=self._run, name="specbeam visitor", daemon=True).start()
 
     @property
     def stopped(self) -> bool:
-        """Whether it was told to stop."""
+        """Whether `stop` was called."""
         return self._stop.is_set()
 
     def stop(self) -> None:
-        """End it: at once while it waits, after the step that it is at while it decodes."""
+        """End it: at once while it waits, after the current step while it decodes."""
         self._stop.set()
-        self._desk.line.wake()
+        self._queue.line.wake()
         live = self._live
         if live is not None:
             live.stop()
 
-    def wait(self) -> Standing:
-        """How it ended, once it has."""
+    def wait(self) -> JobState:
+        """The last state, once the job has ended."""
         *_, last = self
         return last
 
-    def __iter__(self) -> Iterator[Standing]:
+    def __iter__(self) -> Iterator[JobState]:
         while True:
-            with self._news:
-                self._news.wait_for(lambda: self._fresh or self._standing.ended, timeout=0.5)
-                now, self._fresh = self._standing, False
+            with self._changed:
+                self._changed.wait_for(lambda: self._fresh or self._state.ended, timeout=0.5)
+                now, self._fresh = self._state, False
             if not now.ended and not now.shots:
                 now = replace(now, ahead=self._ahead())
             yield now
@@ -124,13 +122,13 @@ class Job:
 
     def _ahead(self) -> int:
         try:
-            return self._desk.line.ahead(self)
+            return self._queue.line.ahead(self)
         except ValueError:  # it has left the line in the meantime
             return 0
 
     def _run(self) -> None:
         try:
-            with self._desk.line.turn(self):
+            with self._queue.line.turn(self):
                 start = time.perf_counter()
                 for method in self.methods:
                     if self._stop.is_set():
@@ -145,34 +143,34 @@ class Job:
 
     def _decode(self, method: str, start: float) -> None:
         options = {**self.asked.options(method), "trace": self._trace}
-        self._live = live = LiveDecode(self._desk.pair, self._inputs, method, options, every=self._desk.every)
-        if self._stop.is_set():  # told between the look above and the start
+        self._live = live = LiveDecode(self._queue.pair, self._inputs, method, options, every=self._queue.every)
+        if self._stop.is_set():  # stopped after the check in `_run` and before the decode began
             live.stop()
         for shot in live:
-            self._tell(shots={**self._standing.shots, method: shot}, seconds=time.perf_counter() - start)
-        self._tell(results={**self._standing.results, method: live.wait()})
+            self._tell(shots={**self._state.shots, method: shot}, seconds=time.perf_counter() - start)
+        self._tell(results={**self._state.results, method: live.wait()})
 
-    def _tell(self, **news: Any) -> None:
-        with self._news:
-            self._standing, self._fresh = replace(self._standing, **news), True
-            self._news.notify_all()
+    def _tell(self, **changes: Any) -> None:
+        with self._changed:
+            self._state, self._fresh = replace(self._state, **changes), True
+            self._changed.notify_all()
 
 
-class Desk:
-    """Where visitors ask: checks what they want and gives them a `Job`.
+class JobQueue:
+    """Checks what visitors ask for and queues a `Job` for it.
 
     Args:
         pair: target, draft and tokenizer, shared by all.
         limits: what a visitor may ask for.
-        every: seconds between two looks at a running decode at least.
+        every: least number of seconds between two snapshots of a running decode.
     """
 
     def __init__(self, pair: Pair, limits: Limits | None = None, every: float = 0.15):
         self.pair, self.limits, self.every = pair, limits or Limits(), every
         self.line = Line(self.limits.waiting)
 
-    def ask(self, given: Mapping[str, Any], race: bool = False, trace: bool = True) -> Job:
-        """A job for the settings in `given` (`demo_settings.settings`): the method there, or all four in a race.
+    def submit(self, given: Mapping[str, Any], race: bool = False, trace: bool = True) -> Job:
+        """A job for the settings in `given` (checked by `settings`): the method there, or all four in a race.
 
         Raises ValueError, in words for the visitor, for what is not served.
         """

@@ -1,7 +1,7 @@
-"""The web page itself: Gradio's components, and which act answers which button.
+"""The web page itself: Gradio's components, and which action answers which button.
 
-Imports Gradio, so `demo` imports this only when the page is wanted. All markup comes from `demo_text` and the
-pictures, where what visitors and models wrote is text.
+Imports Gradio, so `server` imports this only when the page is launched. All markup comes from `markup` and the
+pictures, which escape what visitors and models wrote.
 """
 
 from collections.abc import Iterator
@@ -12,49 +12,22 @@ import gradio as gr
 
 from specbeam.evaluation.data import CHAT, CODE
 
-from .acts import Acts, News
+from .actions import Actions, Update
+from .markup import TEMPLATES, foot, header, note, refusal
 from .settings import METHODS, Settings, settings
-from .text import foot, header, note, refusal
 
 NAMES = ("prompt", "system", "method", "num_beams", "max_new_tokens", "length_penalty", "num_assistant_tokens")
-# A tree that is drawn again shows the column that it has come to; somebody who looks at an earlier one stays there
-# while it grows.
-FOLLOW = """
-let behind = false, width = 0, left = 0;
-const box = () => element.querySelector('[tabindex="0"]');
-const frontier = (b) => {
-  const rights = [...b.querySelectorAll('[data-nodes]')].map((g) => g.getBoundingClientRect().right);
-  return Math.max(...rights) - b.getBoundingClientRect().left + b.scrollLeft;
-};
-element.addEventListener('scroll', (event) => {
-  left = event.target.scrollLeft;
-  behind = left + event.target.clientWidth < frontier(event.target) - 40;
-}, true);
-watch('value', () => {
-  const b = box();
-  if (!b) { behind = false; width = left = 0; return; }
-  const grows = b.scrollWidth > width + 1, end = frontier(b);
-  width = b.scrollWidth;
-  const seen = left < end - 80 && end <= left + b.clientWidth;
-  b.scrollLeft = (grows && behind) || (!grows && seen) ? left : end - b.clientWidth + 24;
-});
-"""
-
-# On a phone the results are below the controls.
-LOOK = """(...given) => {
-  if (innerWidth < 720) setTimeout(() => document.querySelector('#results').scrollIntoView(), 200);
-  return given;
-}"""
+FOLLOW, LOOK = (TEMPLATES.get_template(name).render() for name in ("follow.js", "look.js"))
 
 
 class Page:
-    """The page of some acts. `blocks` is what Gradio launches."""
+    """The page of some actions. `blocks` is what Gradio launches."""
 
-    def __init__(self, acts: Acts):
-        self.acts, self.limits = acts, acts.desk.limits
+    def __init__(self, actions: Actions):
+        self.actions, self.limits = actions, actions.queue.limits
         self.parts: dict[str, Any] = {}
         with gr.Blocks(title="specbeam", analytics_enabled=False) as self.blocks:
-            gr.HTML(header(acts.desk.pair), js_on_load=None, apply_default_css=False)
+            gr.HTML(header(actions.queue.pair), js_on_load=None, apply_default_css=False)
             with gr.Row():
                 with gr.Column(scale=1, min_width=300):
                     self._controls()
@@ -114,7 +87,7 @@ class Page:
     def _wire(self) -> None:
         parts, controls = self.parts, {self.parts[name] for name in NAMES}
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        long: dict[str, Any] = {**quiet, "concurrency_limit": None}  # the desk's line decides whose turn it is
+        long: dict[str, Any] = {**quiet, "concurrency_limit": None}  # the queue's line decides whose turn it is
         quick: dict[str, Any] = {**quiet, "queue": False}
         both = [parts[name] for name in ("run", "race", "stop", "show")]
         single = [parts[name] for name in ("status", "answer", "links", "strip", "tree", "steps", "slider", "timeline")]
@@ -142,27 +115,27 @@ class Page:
     def _given(self, values: dict[Any, Any]) -> dict[str, Any]:
         return {name: values[self.parts[name]] for name in NAMES}
 
-    def _updates(self, news: News) -> dict[Any, Any]:
-        """News for named parts as Gradio takes them."""
-        news, found = dict(news), {}
-        if "busy" in news:
-            busy = news.pop("busy")
+    def _updates(self, update: Update) -> dict[Any, Any]:
+        """Update for named parts as Gradio takes them."""
+        update, found = dict(update), {}
+        if "busy" in update:
+            busy = update.pop("busy")
             for name in ("run", "race", "stop"):
                 found[self.parts[name]] = gr.Button(interactive=busy == (name == "stop"))
-        if "show" in news:
-            found[self.parts["show"]] = gr.Tabs(selected=news.pop("show"))
-        if "frames" in news:
-            count = news.pop("frames")
+        if "show" in update:
+            found[self.parts["show"]] = gr.Tabs(selected=update.pop("show"))
+        if "frames" in update:
+            count = update.pop("frames")
             found[self.parts["steps"]] = gr.Row(visible=count > 1)
             if count > 1:
                 found[self.parts["slider"]] = gr.Slider(maximum=count - 1, value=count - 1)
-        return found | {self.parts[name]: markup for name, markup in news.items()}
+        return found | {self.parts[name]: markup for name, markup in update.items()}
 
     def _run(self, values: dict[Any, Any], request: gr.Request) -> Iterator[dict[Any, Any]]:
-        yield from map(self._updates, self.acts.run(_name(request), self._given(values)))
+        yield from map(self._updates, self.actions.run(_name(request), self._given(values)))
 
     def _race(self, values: dict[Any, Any], request: gr.Request) -> Iterator[dict[Any, Any]]:
-        yield from map(self._updates, self.acts.race(_name(request), self._given(values)))
+        yield from map(self._updates, self.actions.race(_name(request), self._given(values)))
 
     def _run_if(self, values: dict[Any, Any], request: gr.Request) -> Iterator[dict[Any, Any]]:
         """What a link begins."""
@@ -186,13 +159,13 @@ class Page:
         return {self._wanted: query.get("run") == "1"} | {self.parts[name]: value for name, value in values.items()}
 
     def _stop(self, request: gr.Request) -> None:
-        self.acts.stop(_name(request))
+        self.actions.stop(_name(request))
 
     def _leave(self, request: gr.Request) -> None:
-        self.acts.leave(_name(request))
+        self.actions.leave(_name(request))
 
     def _step(self, number: Any, request: gr.Request) -> str:
-        return self.acts.step(_name(request), int(number or 0))
+        return self.actions.step(_name(request), int(number or 0))
 
     def _back(self, number: Any, request: gr.Request) -> dict[Any, Any]:
         return self._move(int(number or 0) - 1, request)
@@ -201,8 +174,8 @@ class Page:
         return self._move(int(number or 0) + 1, request)
 
     def _move(self, number: int, request: gr.Request) -> dict[Any, Any]:
-        number = max(0, min(number, self.acts.count(_name(request)) - 1))
-        return {self.parts["slider"]: number, self.parts["tree"]: self.acts.step(_name(request), number)}
+        number = max(0, min(number, self.actions.count(_name(request)) - 1))
+        return {self.parts["slider"]: number, self.parts["tree"]: self.actions.step(_name(request), number)}
 
     def _decode(
         self,
@@ -220,7 +193,7 @@ class Page:
         given |= {"max_new_tokens": max_new_tokens, "length_penalty": length_penalty}
         given |= {"num_assistant_tokens": num_assistant_tokens}
         try:
-            return self.acts.decode(_name(request), given)
+            return self.actions.decode(_name(request), given)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from None
 

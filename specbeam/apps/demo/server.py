@@ -27,10 +27,10 @@ from specbeam.experiments.provenance import environment
 from specbeam.models.load import Pair
 from specbeam.models.prompts import render_prompt
 
-from .acts import Acts
-from .jobs import Desk
+from .actions import Actions
+from .jobs import JobQueue
+from .markup import STYLE
 from .settings import Limits
-from .text import STYLE
 
 HOST, PORT = "127.0.0.1", 7860
 
@@ -83,7 +83,7 @@ def launch(
     logging.getLogger("httpx").setLevel(logging.WARNING)
     here = environment("demo")
     about = {name: here[name] for name in ("versions", "machine", "threads")}
-    blocks = Page(Acts(Desk(pair, limits), about)).blocks
+    blocks = Page(Actions(JobQueue(pair, limits), about)).blocks
     blocks.queue(max_size=None)
     sans = ["system-ui", "-apple-system", "Segoe UI", "DejaVu Sans", "sans-serif"]
     mono = ["ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]

@@ -1,7 +1,7 @@
-"""What the web page does for its visitors, as news for named parts of the page: a run, a race, a step back, a stop.
+"""What the web page does for its visitors: a run, a race, a step back, a stop, as updates for named parts of the page.
 
-A run and a race are iterators of news: {"status": markup, "tree": markup, "busy": whether something goes on, …}.
-Knows no Gradio: `demo_page` hands the news on to its components.
+A run and a race are iterators of updates: {"status": markup, "tree": markup, "busy": whether a job is running, …}.
+Knows no Gradio: `page` passes the updates on to its components.
 """
 
 from __future__ import annotations
@@ -14,63 +14,70 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from specbeam.apps.cli.common import as_dict
 from specbeam.decoding.live import Snapshot
+from specbeam.experiments.record_models import describe_decode
+from specbeam.experiments.records import plain
 from specbeam.pictures import Picture, beam_tree, frames, round_timeline, token_strip, token_texts
 
-from . import text as say
-from .jobs import Desk, Job
+from . import markup
+from .jobs import Job, JobQueue
 
-News = dict[str, Any]
+Update = dict[str, Any]
 KEPT = 50  # visitors whose last run can still be stepped through
-PICTURES_S = 0.5  # seconds between two pictures of a running decode at least
-SHARE = 5  # drawing takes at most one part of so many of the time, as the decode waits for it
+PICTURES_S = 0.5  # least number of seconds between two pictures of a running decode
+DRAWING_SHARE = 5  # at most one part in five of the time is spent drawing, because the decode waits for it
 
 
 @dataclass
 class Visitor:
-    """What the server keeps of a visitor: the jobs that go on, and the pictures of the last run."""
+    """What the server keeps for a visitor: unfinished jobs, and the pictures of the last run."""
 
     jobs: list[Job] = field(default_factory=list)
     frames: list[Picture] = field(default_factory=list)
 
 
-class Acts:
-    """The acts of one page. `name` is a visitor's, which the visitor alone knows; `about` stands in every record."""
+class Actions:
+    """The actions of one page. `name` is a visitor's secret name; `about` goes into every record."""
 
-    def __init__(self, desk: Desk, about: Mapping[str, Any] | None = None):
-        self.desk, self.about = desk, dict(about or {})
+    def __init__(self, queue: JobQueue, about: Mapping[str, Any] | None = None):
+        self.queue, self.about = queue, dict(about or {})
         self._visitors: OrderedDict[str, Visitor] = OrderedDict()
         self._guard = threading.Lock()
 
-    def run(self, name: str, given: Mapping[str, Any]) -> Iterator[News]:
-        """One method on one prompt: news while it goes on, and all pictures and links at its end."""
+    def run(self, name: str, given: Mapping[str, Any]) -> Iterator[Update]:
+        """One method on one prompt: updates while it decodes, all pictures and links at its end."""
         with self._job(name, given) as (job, refused):
             if job is None:
                 yield {"status": refused, "show": "run", "busy": False}
                 return
             method = job.asked.method
             empty = dict.fromkeys(("answer", "links", "strip", "tree", "timeline"), "")
-            yield {**empty, "frames": 0, "busy": True, "show": "run", "status": say.status(next(iter(job)), job.asked)}
+            yield {
+                **empty,
+                "frames": 0,
+                "busy": True,
+                "show": "run",
+                "status": markup.status(next(iter(job)), job.asked),
+            }
             ready, last = 0.0, None
             for now in job:
-                news: News = {"status": say.status(now, job.asked)}
+                update: Update = {"status": markup.status(now, job.asked)}
                 shot = now.shots.get(method)
                 if shot is not None and (shot is not last or now.ended):
                     begin = time.perf_counter()
-                    news["answer"] = say.answer(shot.text)
+                    update["answer"] = markup.answer(shot.text)
                     if now.ended:
-                        news |= self._pictures(name, shot)
+                        update |= self._pictures(name, shot)
                     elif last is not None and begin >= ready:  # the first text does not wait for pictures
-                        news |= self._pictures_so_far(shot)
-                        ready = begin + max(PICTURES_S, SHARE * (time.perf_counter() - begin))
+                        update |= self._pictures_so_far(shot)
+                        ready = begin + max(PICTURES_S, DRAWING_SHARE * (time.perf_counter() - begin))
                     last = shot
                 if now.ended:
                     document = self._record(job, now.results)
-                    news |= {"busy": False, "links": say.links(job.asked, document) if document else ""}
-                yield news
+                    update |= {"busy": False, "links": markup.links(job.asked, document) if document else ""}
+                yield update
 
-    def race(self, name: str, given: Mapping[str, Any]) -> Iterator[News]:
+    def race(self, name: str, given: Mapping[str, Any]) -> Iterator[Update]:
         """All four methods on one prompt, one after the other."""
         with self._job(name, given, race=True) as (job, refused):
             if job is None:
@@ -78,11 +85,11 @@ class Acts:
                 return
             yield {"cards": "", "race_links": "", "busy": True, "show": "race"}
             for now in job:
-                news = {"race_status": say.race_status(now), "cards": say.race(now)}
+                update = {"race_status": markup.race_status(now), "cards": markup.race(now)}
                 if now.ended:
                     document = self._record(job, now.results)
-                    news |= {"busy": False, "race_links": say.links(job.asked, document) if document else ""}
-                yield news
+                    update |= {"busy": False, "race_links": markup.links(job.asked, document) if document else ""}
+                yield update
 
     def step(self, name: str, number: int) -> str:
         """The picture of that number of the visitor's last run."""
@@ -90,7 +97,7 @@ class Acts:
             found = self._visitors.get(name)
             pictures = found.frames if found else []
         if not 0 <= number < len(pictures):
-            return say.refusal("The pictures of this run are no longer kept. Run it again to step through it.")
+            return markup.refusal("The pictures of this run are no longer kept. Run it again to step through it.")
         return pictures[number].html()
 
     def count(self, name: str) -> int:
@@ -100,7 +107,7 @@ class Acts:
             return len(found.frames) if found else 0
 
     def stop(self, name: str) -> None:
-        """End what the visitor has begun."""
+        """Stop the visitor's jobs."""
         with self._guard:
             jobs = list(self._visitors[name].jobs) if name in self._visitors else []
         for job in jobs:
@@ -121,20 +128,22 @@ class Acts:
         if now.error or job.asked.method not in now.results:
             raise ValueError(now.error or "The decode was stopped before its first token.")
         decoded = now.results[job.asked.method]
-        found = as_dict(job.asked.method, decoded)
+        found = describe_decode(job.asked.method, decoded)
         about = {"tokens": found["sequences"][0], "score": found["scores"][0], "stopped": now.stopped}
         query = job.asked.query()
-        return decoded.text[0], say.plain({**found["stats"], **about, "exact": decoded.exact, "query": query})
+        return decoded.text[0], plain(
+            {**found["stats"], **about, "exact": decoded.exact, "query": query}, "record", nan_as_null=True
+        )
 
     @contextmanager
     def _job(
         self, name: str, given: Mapping[str, Any], race: bool = False, trace: bool = True
     ) -> Iterator[tuple[Job | None, str]]:
-        """A job, listed with its visitor while it goes on and stopped if nobody looks on any more; or why not."""
+        """A job, or the reason why there is none. It is stopped when nobody iterates over it any more."""
         try:
-            job = self.desk.ask(given, race, trace)
+            job = self.queue.submit(given, race, trace)
         except ValueError as error:
-            yield None, say.refusal(str(error)) if trace else str(error)
+            yield None, markup.refusal(str(error)) if trace else str(error)
             return
         with self._guard:
             visitor = self._visitors.setdefault(name, Visitor())
@@ -149,20 +158,20 @@ class Acts:
                 for old in [each for each, one in self._visitors.items() if not one.jobs][:-KEPT]:
                     del self._visitors[old]
 
-    def _pictures_so_far(self, shot: Snapshot) -> News:
+    def _pictures_so_far(self, shot: Snapshot) -> Update:
         trace = shot.as_result()
-        texts = token_texts(trace, self.desk.pair.tokenizer)
+        texts = token_texts(trace, self.queue.pair.tokenizer)
         return {"strip": token_strip(trace, texts).html(), "tree": beam_tree(trace, texts).html()}
 
-    def _pictures(self, name: str, shot: Snapshot) -> News:
+    def _pictures(self, name: str, shot: Snapshot) -> Update:
         trace = shot.as_result()
-        texts = token_texts(trace, self.desk.pair.tokenizer)
+        texts = token_texts(trace, self.queue.pair.tokenizer)
         pictures = frames(trace, texts)
         with self._guard:
             if name in self._visitors:
                 self._visitors[name].frames = pictures
-        news = {"strip": token_strip(trace, texts).html(), "timeline": round_timeline(trace).html()}
-        return {**news, "tree": pictures[-1].html(), "frames": len(pictures)}
+        update = {"strip": token_strip(trace, texts).html(), "timeline": round_timeline(trace).html()}
+        return {**update, "tree": pictures[-1].html(), "frames": len(pictures)}
 
     def _record(self, job: Job, results: Mapping[str, Any]) -> dict[str, Any] | None:
-        return say.record(self.desk.pair, job.asked, results, self.about) if results else None
+        return markup.record(self.queue.pair, job.asked, results, self.about) if results else None
