@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from specbeam.compat import ATTENTION
 from specbeam.core.draft import Draft
 from specbeam.core.expand import DraftSize
 from specbeam.core.scorer import Engine, TreeScorer
@@ -32,6 +33,7 @@ from .sequences import SequenceEngine
 from .torch_engine import TorchEngine
 
 _ATTRIBUTE = "_specbeam_target"
+_MAKING = threading.Lock()  # two threads that meet a model at once share one target
 
 
 class DecodeLock:
@@ -73,6 +75,7 @@ class Target:
     def __init__(self, model: PreTrainedModel):
         refuse_unservable(model)
         self._model, self.traits = ref(model), Traits.of(model)
+        self._attention = getattr(model.config, ATTENTION, None)  # that was looked at
         self.lock = DecodeLock(type(model).__name__)
         self.no_tree: str | None = None
         self.recordings: Recordings | None = None
@@ -83,9 +86,10 @@ class Target:
     @classmethod
     def of(cls, model: PreTrainedModel) -> Target:
         """The target of `model`, made at the first call. It goes with the model, and a copy has one of its own."""
-        known = vars(model).get(_ATTRIBUTE)
-        if not isinstance(known, Target) or known._model() is not model:
-            known = vars(model)[_ATTRIBUTE] = cls(model)
+        with _MAKING:
+            known = vars(model).get(_ATTRIBUTE)
+            if not isinstance(known, Target) or known._model() is not model:
+                known = vars(model)[_ATTRIBUTE] = cls(model)
         return known
 
     @property
@@ -138,6 +142,9 @@ class Target:
             state_layers: hidden states to return of every pass; 0 is the embedding.
         """
         model = self.model
+        if (attention := getattr(model.config, ATTENTION, None)) != self._attention:
+            refuse_unservable(model)
+            self._attention = attention
         if self.probe() is not None:
             if not self._warned:
                 self._warned = True

@@ -96,6 +96,15 @@ def test_attention_that_takes_no_mask_is_refused_with_the_way_out(attention: str
         Target.of(model)
 
 
+def test_attention_that_is_changed_after_a_decode_is_refused_as_well() -> None:
+    model = tiny("llama")
+    Target.of(model).engine()
+    model.config._attn_implementation_internal = "flash_attention_2"
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"flash_attention_2.*attn_implementation='sdpa'"):
+            Target.of(model).engine()
+
+
 def test_an_encoder_decoder_is_refused() -> None:
     config = T5Config(vocab_size=16, d_model=8, d_ff=8, d_kv=4, num_layers=1, num_heads=2)
     with pytest.raises(ValueError, match="T5ForConditionalGeneration is an encoder-decoder"):
