@@ -54,7 +54,9 @@ def test_files_that_the_pages_for_readers_name_are_there():
     house = (ROOT / "specbeam" / "README.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:specbeam|tests)/[\w/.]+)`", README + house))
     named |= {
-        f"specbeam/{path}" for path in re.findall(r"`(\w+/[\w/.]*|\w+\.py)`", house) if not path.startswith("tests")
+        f"specbeam/{path}"
+        for path in re.findall(r"`(\w+/[\w/.]*|\w+\.py)`", house)
+        if not path.startswith(("tests", "specbeam"))
     }
     assert {"specbeam/core/draft.py", "specbeam/core/", "specbeam/compat.py"} <= named
     assert not [path for path in named if "NN_" not in path and not (ROOT / path).exists()]

@@ -5,11 +5,11 @@ cell has an execution count, and the notebook left a record.
 """
 
 import contextlib
+import glob
 import logging
 import os
 import re
 import secrets
-import shutil
 import signal
 import textwrap
 import time
@@ -104,18 +104,22 @@ def run_notebook(
 
 @contextlib.contextmanager
 def scratch_files(out_dir: Path, name: str) -> Iterator[tuple[Path, Path, Path]]:
-    """Paths in a hidden folder for the notebook, record and log of a run that has not ended.
+    """Hidden paths for the notebook, record and log of a run that has not ended; what is left there goes at the end.
 
-    What a killed run of the name left there goes at the beginning. A kernel outlives its killed runner for a moment,
-    and its record must not vouch for the next run: so every run has file names of its own.
+    They lie in `out_dir` itself: a notebook that reads the records of its own folder finds it by its record's path.
+    What a killed run of the name left goes at the beginning. A kernel outlives its killed runner for a moment, and its
+    record must not vouch for the next run: so every run has file names of its own.
     """
-    folder, stem = out_dir / f".{name}.running", secrets.token_hex(4)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for leftover in out_dir.glob(f".{glob.escape(name)}.{'[0-9a-f]' * 8}.running.*"):
+        leftover.unlink(missing_ok=True)
+    stem = out_dir / f".{name}.{secrets.token_hex(4)}.running"
+    paths = Path(f"{stem}.ipynb"), Path(f"{stem}.json"), Path(f"{stem}.log")
     try:
-        yield folder / f"{stem}.ipynb", folder / f"{stem}.json", folder / f"{stem}.log"
+        yield paths
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for path in paths:
+            path.unlink(missing_ok=True)
 
 
 def publish(out_dir: Path, name: str, executed: Path, recorded: Path, log: Path, ok: bool) -> None:
