@@ -70,7 +70,7 @@ class UnionDraft(Draft):
         self._left_out: set[int] = set()  # on all ranks
         self._with_own = {hook: [n for n, draft in enumerate(self.drafts) if _has_own(draft, hook)] for hook in HOOKS}
         # a draft remembers one decode at a time; all threads take the locks in the same order
-        self.locks: list[DecodeLock] = sorted(filter(None, map(_lock_of, self.drafts)), key=id)
+        self.locks: list[DecodeLock] = sorted({*filter(None, map(_lock_of, self.drafts))}, key=id)
 
     @property
     def passes(self) -> int:  # type: ignore[override]

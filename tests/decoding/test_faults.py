@@ -234,6 +234,14 @@ def test_the_other_drafts_of_a_union_go_on() -> None:
     assert decoded.stats.target_passes < 14 and decoded.stats.steps == 20
 
 
+def test_a_draft_may_come_twice_in_a_union() -> None:
+    target = hash_lm(24, 5)
+    draft = sb.ModelDraft(hash_lm(24, 5))
+    decoded = decode(fake_pair(target, sb.UnionDraft([draft, sb.UnionDraft([draft])])), ONE, 3, num_assistant_tokens=9)
+    assert decoded.sequences == decode(fake_pair(target), ONE, 3, plain=True).sequences
+    assert decoded.stats.target_passes < decoded.stats.steps
+
+
 def test_the_drop_in_goes_on_without_a_draft_that_raises() -> None:
     target: Any = hash_lm(24, 5)
     lm = sb.SpeculativeLM(target, Faulty(target, "expand", KeyError("x")), 8)
