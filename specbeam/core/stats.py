@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -190,29 +189,6 @@ class Tracer(Observer):
                 nodes[node].asked = step
         rounds[-1].steps = rounds[-1].steps or self._source.stats.steps - self._last_pass
         return Trace(nodes, rounds, list(steps))
-
-
-class Watcher(Observer):
-    """Calls `watch` with the `Progress` after every step; its traces are those of `tracer`, if there is one."""
-
-    def __init__(self, watch: Callable[[Progress], object], tracer: Tracer | None = None):
-        self._watch, self._tracer = watch, tracer
-
-    def started(self, source: Source) -> None:
-        self._began, self._best = time.perf_counter(), [0] * len(source.trees)
-
-    def stepped(self, source: Source, running: Mapping[int, list[int]]) -> None:
-        for b, nodes in running.items():
-            self._best[b] = nodes[0] if nodes else self._best[b]
-        self._watch(
-            Progress(
-                source.stats.steps,
-                source.scorer.passes,
-                source.stats.prefill_s + time.perf_counter() - self._began,
-                [tree.path(node) for tree, node in zip(source.trees, self._best, strict=True)],
-                self._tracer.traces if self._tracer else list,
-            )
-        )
 
 
 def _held(text: str) -> str | list[int]:

@@ -23,11 +23,12 @@ from specbeam.core.greedy import SearchResult, multinomial, token_search
 from specbeam.core.sampling import speculative_sampling
 from specbeam.core.scorer import Request
 from specbeam.core.source import Source
-from specbeam.core.stats import Observer, Progress, Stats, Trace, Tracer, Watcher
+from specbeam.core.stats import Observer, Progress, Stats, Trace, Tracer
 from specbeam.drafts.union import guarded
 from specbeam.engines.target import Target
 
 from .relaxed import RelaxedPick, check_relaxed, narrowed_by
+from .watch import Watcher
 
 CHAIN = 5  # drafted tokens a pass of speculative sampling, unless a number is given
 
