@@ -7,21 +7,28 @@ may import this file.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface, AutoModelForCausalLM, GenerationMixin
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoModelForCausalLM,
+    GenerationMixin,
+    UnbatchedClassifierFreeGuidanceLogitsProcessor,
+)
+from transformers.generation.utils import MULTIMODAL_INPUTS_TO_DROP_OUTSIDE_PREFILL
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 # The attribute of a config with the name of the attention function in use ("sdpa", "eager", …). There is no public
 # getter, and `set_attn_implementation` would load kernels and warn.
 ATTENTION = "_attn_implementation"
 
-# The argument of `generate` that puts a loop of one's own in place of transformers', with all options resolved. It is
-# documented, but experimental.
-CUSTOM_LOOP = "custom_generate"
+# What a step after the prompt is not told of any more: images, sound and the like, which sit in the prompt.
+PREFILL_ONLY = frozenset(MULTIMODAL_INPUTS_TO_DROP_OUTSIDE_PREFILL)
 
 
 def attention_by_name(model: Any) -> bool:
@@ -60,24 +67,51 @@ def is_causal_lm(config: Any) -> bool:
 
 
 class GenerationLoops(GenerationMixin):
-    """A `GenerationMixin` that is told of the prompts before a loop of `generate` begins.
+    """`generate` of a target, with a loop of ours once transformers has resolved all options.
 
-    `_sample` and `_beam_search` are the loops that `generate` chooses from once it has resolved all options.
+    `_sample` and `_beam_search` are the loops that `generate` chooses from. What the target's class does its own way
+    (positions of images, say) is taken from there; so is what is not defined here, by `__getattr__`.
     """
 
     _is_stateful = False
+    target: Any
 
-    def begin(self, input_ids: Tensor, **options: Any) -> None:
-        """Called with the arguments of the loop: the prompts, repeated for every beam, and the resolved options."""
+    def run_loop(self, loop: Callable[..., Any], input_ids: Tensor, **options: Any) -> Any:
+        """Decode the prompts, repeated for every beam and returned sequence; `loop` is transformers' own."""
         raise NotImplementedError
 
     def _sample(self, input_ids: Tensor, **options: Any) -> Any:  # type: ignore[override]
-        self.begin(input_ids, **options)
-        return super()._sample(input_ids, **options)  # type: ignore[misc]
+        return self.run_loop(super()._sample, input_ids, **options)  # type: ignore[misc]
 
     def _beam_search(self, input_ids: Tensor, **options: Any) -> Any:  # type: ignore[override]
-        self.begin(input_ids, **options)
-        return super()._beam_search(input_ids, **options)  # type: ignore[misc]
+        return self.run_loop(super()._beam_search, input_ids, **options)  # type: ignore[misc]
+
+    def _get_logits_processor(self, *args: Any, **options: Any) -> Any:
+        """A processor that calls the model calls the target: here only full sequences of the prompts have answers."""
+        processors = super()._get_logits_processor(*args, **options)  # type: ignore[misc]
+        for processor in processors:
+            if isinstance(processor, UnbatchedClassifierFreeGuidanceLogitsProcessor):
+                processor.model = self.target
+                processor.unconditional_context["use_cache"] = self.use_cache
+        return processors
+
+    use_cache = True  # what the user asked for: it decides how such a processor reads on
+
+
+_OWN = {"generate", "_sample", "_beam_search", "_get_logits_processor"}
+
+
+def own_helpers(target: Any) -> dict[str, Any]:
+    """What the class of `target` does its own way within `generate`, bound to it."""
+    names = [name for name in vars(GenerationMixin) if callable(getattr(GenerationMixin, name)) and name not in _OWN]
+    return {
+        name: getattr(target, name)
+        for name in names
+        if not name.startswith("__") and getattr(type(target), name, None) not in (None, getattr(GenerationMixin, name))
+    }
+
+
+LOOP_ARGUMENTS = frozenset(inspect.signature(vars(GenerationMixin)["_sample"]).parameters)
 
 
 def packed_weight(weight: Tensor, rows: int) -> Tensor:

@@ -63,7 +63,7 @@ def beam_search(
     tokens = torch.full((batch, beams, limit), fill_token(request), dtype=torch.long, device=device)
     tokens[:, :, :prompt] = input_ids[:, None]
     origins = torch.full((batch, beams, limit - prompt), -1, dtype=torch.int32, device=device)
-    start = torch.full((batch, beams), NEVER, device=device)
+    start = torch.full((batch, beams), NEVER, dtype=torch.float32, device=device)
     pool = Beams(tokens.clone(), start.clone(), origins.clone())
     start[:, 0] = 0  # all beams are alike at first: only one may have continuations
     running = Beams(tokens, start, origins)

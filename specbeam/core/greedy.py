@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
 
 from .source import Source
 from .tree import ROOT, TokenTree
@@ -38,12 +39,22 @@ def multinomial(scores: Tensor, *_: object) -> Tensor:
     return torch.multinomial(scores.softmax(-1), num_samples=1).squeeze(1)
 
 
+def own_copy(logits: Tensor, device: torch.device) -> Tensor:
+    """`logits` in float32, and the caller's own: a processor may change them in place."""
+    return logits.to(device, torch.float32, copy=True)
+
+
 def token_search(
-    source: Source, processors: LogitsProcessorList, criteria: StoppingCriteriaList, pick: Pick = argmax
+    source: Source,
+    processors: LogitsProcessorList,
+    criteria: StoppingCriteriaList,
+    pick: Pick = argmax,
+    streamer: BaseStreamer | None = None,
 ) -> SearchResult:
     """Decode every prompt of a source that has started, with `pick`, until all sequences meet the stopping criteria.
 
-    A score is the sum of the target's own log-probabilities of the returned tokens.
+    A score is the sum of the target's own log-probabilities of the returned tokens. A `streamer` is shown the tokens of
+    every step, and the end.
     """
     trees, sequences, pad = source.trees, source.request.input_ids, source.request.pad_token
     nodes = [ROOT] * len(trees)
@@ -52,15 +63,19 @@ def token_search(
     while True:
         active = unfinished.bool().tolist()
         logits = source.logits([[node] if going else [] for node, going in zip(nodes, active, strict=True)])
-        scores = processors(sequences, logits[:, 0].float().to(sequences.device))  # type: ignore[arg-type]
+        scores = processors(sequences, own_copy(logits[:, 0], sequences.device))  # type: ignore[arg-type]
         tokens = pick(scores, trees, nodes)
         tokens = tokens * unfinished + pad * (1 - unfinished)
         sequences = torch.cat([sequences, tokens[:, None]], dim=1)
+        if streamer is not None:
+            streamer.put(tokens.cpu())
         for b, token in enumerate(tokens.tolist()):
             if active[b]:
                 generated[b].append(token)
                 nodes[b] = trees[b].child(nodes[b], token)
         unfinished = unfinished & ~criteria(sequences, None)  # type: ignore[arg-type]
         if not unfinished.any():
+            if streamer is not None:
+                streamer.end()
             scores = [tree.scores[node] for tree, node in zip(trees, nodes, strict=True)]
             return SearchResult(generated, scores)

@@ -12,11 +12,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
 
 from .draft import Proposal
-from .greedy import SearchResult
+from .greedy import SearchResult, own_copy
 from .source import Source
 from .tree import ROOT, TokenTree
+
+Chain = list[tuple[int, Tensor]]  # drafted nodes, each with the distribution that its token was drawn from
 
 
 def accept_or_replace(
@@ -26,7 +29,7 @@ def accept_or_replace(
 
     Returns whether the token is kept, and the token that stands in its place.
     """
-    uniform = torch.rand((), generator=generator, device=target_probs.device)
+    uniform = torch.rand((), generator=generator, device=target_probs.device, dtype=target_probs.dtype)
     if uniform * draft_probs[token] < target_probs[token]:
         return True, token
     residue = (target_probs - draft_probs).clamp_(min=0)
@@ -44,8 +47,8 @@ def draft_distribution(proposals: Sequence[Proposal], vocabulary: int, device: t
     if not proposals:
         return None
     tokens = torch.tensor([proposal.token for proposal in proposals], device=device)
-    log_probs = torch.tensor([proposal.log_prob for proposal in proposals], device=device)
-    return torch.zeros(vocabulary, device=device).index_put_((tokens,), log_probs.softmax(0))
+    log_probs = torch.tensor([proposal.log_prob for proposal in proposals], dtype=torch.float32, device=device)
+    return torch.zeros(vocabulary, dtype=torch.float32, device=device).index_put_((tokens,), log_probs.softmax(0))
 
 
 def speculative_sampling(
@@ -55,87 +58,81 @@ def speculative_sampling(
     *,
     chain: int,
     generator: torch.Generator | None = None,
+    streamer: BaseStreamer | None = None,
 ) -> SearchResult:
     """Sample a continuation of every prompt of a source that has started.
 
-    Each pass verifies one chain of up to `chain` drafted tokens a prompt. The processors (temperature, top-k, …) shape
-    the target's distribution; the draft proposes as it likes.
+    A pass verifies a chain of up to `chain` drafted tokens a prompt. The processors (temperature, top-k, …) shape the
+    target's distribution; the draft proposes as it likes. All prompts take a step together, so that processors,
+    criteria and the `streamer` are shown what transformers shows them.
     """
-    walks = [
-        _Walk(b, tree, ids) for b, (tree, ids) in enumerate(zip(source.trees, source.request.input_ids, strict=True))
-    ]
-    while not all(walk.done for walk in walks):
-        began = time.perf_counter()
-        chains = _draw_chains(source, walks, min(chain, source.draft_size.most), generator)
-        source.verify([[] if walk.done else [walk.node] for walk in walks], chains, began)
-        for walk, drafted in zip(walks, chains, strict=True):
-            if not walk.done:
-                walk.settle(drafted, processors, criteria, generator, source)
-    return SearchResult([walk.tokens for walk in walks], [walk.tree.scores[walk.node] for walk in walks])
+    trees, sequences, pad = source.trees, source.request.input_ids, source.request.pad_token
+    nodes = [ROOT] * len(trees)
+    chains: list[Chain] = [[] for _ in trees]
+    unfinished = torch.ones(len(trees), dtype=torch.long, device=sequences.device)
+    generated: list[list[int]] = [[] for _ in trees]
+    while unfinished.any():
+        running = [[node] if going else [] for node, going in zip(nodes, unfinished.bool().tolist(), strict=True)]
+        if any(tree.logits(node) is None for tree, some in zip(trees, running, strict=True) for node in some):
+            began = time.perf_counter()
+            _draw(source, running, chains, min(chain, source.draft_size.most), generator)
+            unscored = [
+                [node for node, _ in some if tree.logits(node) is None]
+                for tree, some in zip(trees, chains, strict=True)
+            ]
+            source.verify(running, unscored, began)
+        logits = source.logits(running)
+        scores = processors(sequences, own_copy(logits[:, 0], sequences.device))  # type: ignore[arg-type]
+        tokens = torch.full_like(unfinished, pad)
+        for b, probs in enumerate(scores.softmax(-1)):
+            if not running[b]:
+                continue
+            tokens[b] = token = _settle(trees[b], chains[b], probs, generator)
+            generated[b].append(token)
+            nodes[b] = trees[b].child(nodes[b], token)
+        sequences = torch.cat([sequences, tokens[:, None]], dim=1)
+        if streamer is not None:
+            streamer.put(tokens.cpu())
+        unfinished = unfinished & ~criteria(sequences, None)  # type: ignore[arg-type]
+    if streamer is not None:
+        streamer.end()
+    return SearchResult(generated, [tree.scores[node] for tree, node in zip(trees, nodes, strict=True)])
 
 
-def _draw_chains(source: Source, walks: list[_Walk], length: int, generator: torch.Generator | None) -> list[list[int]]:
-    """Draw a chain of nodes from the draft for every walk, all prompts together, token by token."""
-    chains: list[list[int]] = [[] for _ in walks]
-    ends = [[] if walk.done else [walk.node] for walk in walks]
-    for walk, end in zip(walks, ends, strict=True):
-        walk.q = []
-        source.draft.follow(walk.b, end)
-    for _ in range(length):
-        ends = [
-            [node for node in end if walk.tree.depths[node] < source.max_depth]
-            for walk, end in zip(walks, ends, strict=True)
-        ]
+def _draw(
+    source: Source, running: list[list[int]], chains: list[Chain], length: int, generator: torch.Generator | None
+) -> None:
+    """Lengthen every chain to `length` tokens with draws from the draft, all prompts together, token by token."""
+    for b, some in enumerate(running):
+        source.draft.follow(b, some)
+    while True:
+        ends: list[list[int]] = []
+        for tree, some, drafted in zip(source.trees, running, chains, strict=True):
+            end = [drafted[-1][0]] if drafted else some
+            # a drafted stop token is judged by the rule like any other, but nothing follows it
+            ended = bool(drafted) and tree.tokens[end[0]] in source.request.stop_tokens
+            going = not ended and len(drafted) < length
+            ends.append([node for node in end if going and tree.depths[node] < source.max_depth])
         if not any(ends):
-            break
-        proposals = source.draft.expand(source.trees, ends)
-        for walk, answers in zip(walks, proposals, strict=True):
-            nodes, ends[walk.b] = ends[walk.b], []
-            for node, proposed in zip(nodes, answers, strict=True):
-                q = draft_distribution(proposed, source.vocabulary, walk.row.device)
-                if q is None:
-                    continue
-                token = int(torch.multinomial(q, 1, generator=generator))
-                walk.q.append(q)
-                chains[walk.b].append(walk.tree.child(node, token))
-                if token not in source.request.stop_tokens:  # judged by the rule like any other, but nothing follows it
-                    ends[walk.b] = chains[walk.b][-1:]
-    return chains
+            return
+        longest = [len(drafted) for drafted in chains]
+        for b, (end, answers) in enumerate(zip(ends, source.draft.expand(source.trees, ends), strict=True)):
+            for node, proposals in zip(end, answers, strict=True):
+                q = draft_distribution(proposals, source.vocabulary, source.request.input_ids.device)
+                if q is not None:
+                    token = int(torch.multinomial(q, 1, generator=generator))
+                    chains[b].append((source.trees[b].child(node, token), q))
+        if longest == [len(drafted) for drafted in chains]:
+            return
 
 
-class _Walk:
-    """One prompt's way down its tree: the node it is at, its tokens, and the drafted distributions to be judged."""
-
-    def __init__(self, b: int, tree: TokenTree, row: Tensor):
-        self.b, self.tree, self.row = b, tree, row
-        self.node, self.done = ROOT, False
-        self.tokens: list[int] = []
-        self.q: list[Tensor] = []
-
-    def settle(
-        self,
-        drafted: list[int],
-        processors: LogitsProcessorList,
-        criteria: StoppingCriteriaList,
-        generator: torch.Generator | None,
-        source: Source,
-    ) -> None:
-        """Judge the drafted chain token by token; the last token always comes from the target."""
-        for i in range(len(drafted) + 1):
-            logits = self.tree.logits(self.node)
-            assert logits is not None
-            scores = processors(self.row[None], logits[None].float().to(self.row.device))  # type: ignore[arg-type]
-            p = scores.softmax(-1)[0]
-            source.commit(self.b, self.node)
-            if i < len(drafted):
-                kept, token = accept_or_replace(p, self.q[i], self.tree.tokens[drafted[i]], generator)
-            else:
-                kept, token = False, int(torch.multinomial(p, 1, generator=generator))
-            self.tokens.append(token)
-            self.node = self.tree.child(self.node, token)
-            self.row = torch.cat([self.row, self.row.new_tensor([token])])
-            if bool(criteria(self.row[None], None).all()):  # type: ignore[arg-type]
-                self.done = True
-                return
-            if not kept:
-                return
+def _settle(tree: TokenTree, chain: Chain, probs: Tensor, generator: torch.Generator | None) -> int:
+    """The token of a step from the target's `probs`, of shape (vocabulary,); a chain is over where it is refused."""
+    if not chain or tree.logits(chain[0][0]) is None:  # its pass had to do without it
+        chain.clear()
+        return int(torch.multinomial(probs, 1, generator=generator))
+    drafted, q = chain.pop(0)
+    kept, token = accept_or_replace(probs, q, tree.tokens[drafted], generator)
+    if not kept:
+        chain.clear()
+    return token

@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -28,18 +29,22 @@ from .tree import ROOT, TokenTree
 TOP_TOKENS = 16  # likeliest next tokens that are kept of every scored node, for drafts to recall
 _ROOM = 256  # slots that the visibility matrix grows by: a growth copies it
 _FEW = 32  # slots too few to be worth tidying
+# inputs of a model that mark every token; what is generated is marked as the last token of the prompt, or 0 for text
+TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One decode: left-padded prompts, how far to go, and how wide.
+    """One decode: the prompts, how far to go, and how wide.
 
     Attributes:
-        input_ids, attention_mask: shape (batch, prompt length); a mask entry of 0 is padding.
+        input_ids, attention_mask: shape (batch, prompt length); a mask entry of 0 is padding, usually on the left.
         max_new_tokens: the deepest node that the search can reach.
         num_beams: running sequences a prompt.
         stop_tokens: end-of-sequence ids, in the order of the generation config.
         pad_token: fills up sequences that are finished.
+        position_ids: the model's positions of the prompts, shape (…, batch, prompt length); later tokens count on from
+            the last. None counts what the mask shows.
         model_inputs: further arguments of the model's forward pass over the prompts.
     """
 
@@ -49,17 +54,26 @@ class Request:
     num_beams: int = 1
     stop_tokens: tuple[int, ...] = ()
     pad_token: int = 0
+    position_ids: Tensor | None = None
     model_inputs: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, input_ids: Tensor, attention_mask: Tensor, config: GenerationConfig, num_beams: int) -> Request:
+    def of(
+        cls,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        config: GenerationConfig,
+        num_beams: int,
+        position_ids: Tensor | None = None,
+        model_inputs: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Request:
         """What a resolved generation config asks of these prompts."""
         eos: Any = config.eos_token_id
         eos = eos.tolist() if isinstance(eos, Tensor) else eos
         stop_tokens = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
         pad_token = config.pad_token_id if config.pad_token_id is not None else (*stop_tokens, 0)[0]
         new = config.max_length - input_ids.shape[1]
-        return cls(input_ids, attention_mask, new, num_beams, stop_tokens, int(pad_token))
+        return cls(input_ids, attention_mask, new, num_beams, stop_tokens, int(pad_token), position_ids, model_inputs)
 
 
 @dataclass(frozen=True)
@@ -67,7 +81,7 @@ class TreePass:
     """New tokens to forward, a row a prompt, filled up on the right. The tokens go into the next free cache slots.
 
     Attributes:
-        tokens, positions: shape (batch, width).
+        tokens, positions: shape (batch, width); positions count what the mask shows.
         visible: which slots each token sees, its own included; boolean, shape (batch, width, slots).
         slot_positions: the position in the text of every slot, shape (batch, slots).
         counts: how many tokens of each row are meant; the others fill it up.

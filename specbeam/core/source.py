@@ -93,7 +93,10 @@ class Source:
         for tree, nodes in zip(self.trees, running, strict=True):
             if nodes:
                 tree.release(tree.depths[nodes[0]])
-        self._step(dict(enumerate(running)))
+        self.stats.steps += 1
+        self._since_pass += 1
+        for observer in self.observers:
+            observer.stepped(self, dict(enumerate(running)))
         rows = max(map(len, running))
         return torch.stack(
             [
@@ -113,11 +116,6 @@ class Source:
         missing = self._missing(running)
         if any(missing) or any(chains):
             self._forward(running, missing, chains, began)
-
-    def commit(self, b: int, node: int) -> None:
-        """Prompt `b` takes the step at `node`: for searches whose prompts move at their own pace."""
-        self.trees[b].release(self.trees[b].depths[node])
-        self._step({b: [node]})
 
     def finish(self) -> Stats:
         """The decode is over, or was abandoned: complete the statistics, and free what was kept for it."""
@@ -199,13 +197,6 @@ class Source:
                     )
                 tree.record(node, logits, log_normalizer, TopTokens(tokens, log_probs))
             self.draft.observe(b, scored)
-
-    def _step(self, running: dict[int, list[int]]) -> None:
-        """A step is taken from these nodes, by prompt."""
-        self.stats.steps += 1
-        self._since_pass += 1
-        for observer in self.observers:
-            observer.stepped(self, running)
 
     def _close_pass(self) -> None:
         """The steps that the last pass paid for are taken."""

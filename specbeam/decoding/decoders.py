@@ -1,12 +1,13 @@
 """The four decoders, search x source, and what they return.
 
-transformers' own `generate` resolves all options (generation config, processors, stopping criteria) and hands
-them to our searches through its `custom_generate` hook, so that an option means here what it means there.
+transformers' own `generate` resolves all options (generation config, processors, stopping criteria) and calls our
+searches as its loops, so that an option means here what it means there (`loops.py`, `options.py`).
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,19 +15,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel, StoppingCriteriaList
-from transformers.generation.stopping_criteria import StopStringCriteria
+from transformers import PreTrainedModel
 
-from specbeam.compat import CUSTOM_LOOP
-from specbeam.core.beam import beam_search
-from specbeam.core.greedy import SearchResult, multinomial, token_search
+from specbeam.core.beam import Narrow, beam_search
+from specbeam.core.greedy import Pick, argmax, multinomial, token_search
 from specbeam.core.sampling import speculative_sampling
-from specbeam.core.scorer import Request
-from specbeam.core.source import Source
 from specbeam.core.stats import Observer, Progress, Stats, Trace, Tracer
 from specbeam.drafts.union import guarded
 from specbeam.engines.target import Target
 
+from .loops import TargetLoops
+from .options import SAVED
 from .relaxed import RelaxedPick, check_relaxed, narrowed_by
 from .watch import Watcher
 
@@ -62,8 +61,6 @@ class Decoded:
 
 
 Watch = Callable[[Progress], object]
-# a source that has started, processors, criteria, the resolved generation config
-Search = Callable[[Source, Any, Any, Any], SearchResult]
 
 
 def greedy(
@@ -73,30 +70,35 @@ def greedy(
 
     Args:
         pair: target, draft and tokenizer (`load_pair`).
-        inputs: `input_ids` and `attention_mask` of shape (batch, prompt length), left-padded (`render_prompt`).
+        inputs: `input_ids` and `attention_mask` of shape (batch, prompt length), left-padded (`render_prompt`), and
+            further inputs of the model, such as `pixel_values`.
         trace: whether the result keeps what happened round by round.
         watch: called after every committed step with the `Progress`; what it raises ends the decode.
         options: as for transformers' `generate`: `max_new_tokens` (64 unless given), `repetition_penalty`,
-            `stop_strings`, `logits_processor`, …
+            `stop_strings`, `logits_processor`, … (`options.py` has them all). An option may stand in the call, in a
+            `generation_config`, or among the checkpoint's saved defaults, as in transformers.
 
     Raises:
-        ValueError: for empty or too long prompts and for options that make no sense, naming value and remedy.
+        ValueError: for empty or too long prompts and for options that make no sense or cannot be served, naming value
+            and remedy.
     """
-    _refuse_beams("greedy", "beam", options)
-    return _decode(pair, inputs, None, 0, _search_tokens, trace, watch, options)
+    return _Decode(pair, instead_of_beams="beam").run(inputs, options, trace, watch)
 
 
 def beam(
     pair: Pair,
     inputs: Mapping[str, Tensor],
     *,
-    num_beams: int = 4,
+    num_beams: int | None = None,
     trace: bool = False,
     watch: Watch | None = None,
     **options: Any,
 ) -> Decoded:
-    """Beam search from the target alone; options as for `greedy`, and `length_penalty`, `early_stopping`, …"""
-    return _decode(pair, inputs, None, 0, beam_search, trace, watch, {**options, "num_beams": num_beams})
+    """Beam search from the target alone; options as for `greedy`, and `length_penalty`, `early_stopping`, …
+
+    `num_beams` is 4 unless the call, the `generation_config` or the checkpoint says otherwise.
+    """
+    return _Decode(pair).run(inputs, _with_beams(options, num_beams), trace, watch)
 
 
 def speculative(
@@ -121,27 +123,18 @@ def speculative(
         tolerance, top_r: *not exact* unless 0 and 1: a verified token may stand in for the likeliest one if it is
             at most `tolerance` nats less likely, or among the `top_r` likeliest (`RelaxedPick`).
     """
-    _refuse_beams("speculative", "speculative_beam", options)
     if (tolerance, top_r) != (0.0, 1):
         check_relaxed(None, tolerance, top_r)
-    exact, sampling, search = tolerance == 0 and top_r == 1, options.get("do_sample"), _search_tokens
-    if not exact:
-        if sampling:
-            raise ValueError("tolerance and top_r are for greedy decoding; leave them out with do_sample=True.")
-        search = partial(_search_tokens, pick_for=partial(RelaxedPick, tolerance, top_r))
-    if sampling:
-        chain = CHAIN if num_assistant_tokens is None else num_assistant_tokens
-        search = partial(_sample_speculatively, chain=chain, generator=generator)
-    elif generator is not None:
-        raise ValueError("generator is only used with do_sample=True; leave it out for greedy decoding.")
-    return _decode(pair, inputs, pair.draft, num_assistant_tokens, search, trace, watch, options, exact)
+    pick_for = None if (tolerance, top_r) == (0.0, 1) else partial(RelaxedPick, tolerance, top_r)
+    decode = _Decode(pair, pair.draft, num_assistant_tokens, generator, pick_for, instead_of_beams="speculative_beam")
+    return decode.run(inputs, options, trace, watch)
 
 
 def speculative_beam(
     pair: Pair,
     inputs: Mapping[str, Tensor],
     *,
-    num_beams: int = 4,
+    num_beams: int | None = None,
     num_assistant_tokens: int | None = None,
     margin: float | None = None,
     trace: bool = False,
@@ -157,10 +150,9 @@ def speculative_beam(
     """
     if margin is not None:
         check_relaxed(margin, 0.0, 1)
-    exact = margin is None or margin == math.inf
-    search = beam_search if margin is None or exact else partial(beam_search, narrow=narrowed_by(margin))
-    options = {**options, "num_beams": num_beams}
-    return _decode(pair, inputs, pair.draft, num_assistant_tokens, search, trace, watch, options, exact)
+    narrow = None if margin is None or margin == math.inf else narrowed_by(margin)
+    decode = _Decode(pair, pair.draft, num_assistant_tokens, narrow=narrow)
+    return decode.run(inputs, _with_beams(options, num_beams), trace, watch)
 
 
 METHODS: dict[str, Callable[..., Decoded]] = {
@@ -171,91 +163,107 @@ METHODS: dict[str, Callable[..., Decoded]] = {
 }
 
 
-def _refuse_beams(method: str, instead: str, options: Mapping[str, Any]) -> None:
-    if options.get("num_beams", 1) != 1:
-        raise ValueError(f"{method} has one beam, got num_beams={options['num_beams']}; use {instead} for more.")
+def _with_beams(options: dict[str, Any], num_beams: int | None) -> dict[str, Any]:
+    return options if num_beams is None else {**options, "num_beams": num_beams}
 
 
-def _search_tokens(
-    source: Source, processors: Any, criteria: Any, config: GenerationConfig, pick_for: Any = None
-) -> SearchResult:
-    pick = {"pick": multinomial} if config.do_sample else {}
-    if pick_for is not None:
-        pick = {"pick": pick_for(source.request.stop_tokens, source.stats)}
-    return token_search(source, processors, criteria, **pick)
+class _Decode(TargetLoops):
+    """One decode with a search of ours.
 
+    Args:
+        draft, num_assistant_tokens: None decodes from the target alone.
+        generator: of speculative sampling's draws.
+        pick_for: makes greedy's pick, of stop tokens and stats; not exact.
+        narrow: beam search's; not exact.
+        instead_of_beams: the decoder to name where there are several beams and this one has one; None has several.
+    """
 
-def _sample_speculatively(
-    source: Source, processors: Any, criteria: Any, config: GenerationConfig, **options: Any
-) -> SearchResult:
-    return speculative_sampling(source, processors, criteria, **options)
+    def __init__(
+        self,
+        pair: Pair,
+        draft: Any = None,
+        num_assistant_tokens: int | None = None,
+        generator: torch.Generator | None = None,
+        pick_for: Callable[..., Pick] | None = None,
+        narrow: Narrow | None = None,
+        instead_of_beams: str | None = None,
+    ):
+        super().__init__(pair.target)
+        self._pair, self._draft, self._draft_size = pair, draft, num_assistant_tokens
+        self._generator, self._pick_for, self._narrow = generator, pick_for, narrow
+        self._instead_of_beams = instead_of_beams
 
+    def run(self, inputs: Mapping[str, Tensor], options: dict[str, Any], trace: bool, watch: Watch | None) -> Decoded:
+        """Decode, and put the result together."""
+        inputs = {name: value for name, value in inputs.items() if value is not None}
+        if "input_ids" not in inputs:
+            raise ValueError("inputs has no input_ids; make it with render_prompt(tokenizer, prompt).")
+        if twice := sorted(inputs.keys() & options.keys()):
+            raise ValueError(f"{', '.join(twice)} stands in inputs and among the options; give it once.")
+        target, pair = Target.of(self.target), self._pair
+        defaults = {"max_new_tokens": 64, "num_beams": 1 if self._instead_of_beams else 4}
+        options = self.resolve({"tokenizer": pair.tokenizer, **inputs, **options}, defaults, drop_in=False)
+        on_device = {name: options[name].to(target.model.device) for name in inputs if hasattr(options[name], "to")}
+        asked = options.pop("num_assistant_tokens", None)
+        if self._draft_size is None and self._draft is not None:
+            self._draft_size = asked if asked is not None else self.given("num_assistant_tokens", saved=None)[0]
+        tracer = Tracer() if trace else None
+        observers: list[Observer] = [tracer] if tracer else []
+        if watch is not None:
+            observers.append(Watcher(watch, tracer))
+        with target.decoding(guarded(self._draft, target.ranks), self._draft_size, observers) as self._source:
+            super().generate(**{**options, **on_device})  # type: ignore[misc]
+        result, stats = self._result, self._source.stats
+        stats.new_tokens = sum(map(len, result.sequences))
+        traces = tracer.traces() if tracer else None
+        returned = len(result.sequences) // len(self._source.trees)
+        for b, one in enumerate(traces or []):
+            one.results = result.sequences[b * returned : (b + 1) * returned]
+        text = []
+        if pair.tokenizer is not None:
+            text = [pair.tokenizer.decode(sequence, skip_special_tokens=True) for sequence in result.sequences]
+        exact = self._pick_for is None and self._narrow is None
+        return Decoded(result.sequences, result.scores, text, stats, traces, result.beam_indices, exact)
 
-def _decode(
-    pair: Pair,
-    inputs: Mapping[str, Tensor],
-    draft: Any,
-    num_assistant_tokens: int | None,
-    search: Search,
-    trace: bool,
-    watch: Watch | None,
-    options: dict[str, Any],
-    exact: bool = True,
-) -> Decoded:
-    if "input_ids" not in inputs:
-        raise ValueError("inputs has no input_ids; make it with render_prompt(tokenizer, prompt).")
-    input_ids = inputs["input_ids"]
-    attention_mask = inputs.get("attention_mask", torch.ones_like(input_ids))
-    assert attention_mask is not None
-    options = {"max_new_tokens": 64, "do_sample": False, "num_beams": 1, "num_return_sequences": 1, **options}
-    target = Target.of(pair.target)
-    target.check_request(input_ids, options)
-    if options["do_sample"] and options["num_beams"] > 1:
-        raise ValueError("beam sampling is served by SpeculativeLM.generate(num_beams=…, do_sample=True).")
-    if options["num_beams"] == 1 and options["num_return_sequences"] != 1:
-        raise ValueError("num_return_sequences above 1 needs beams; use beam, speculative_beam or SpeculativeLM.")
-    tokenizer = options.pop("tokenizer", pair.tokenizer)
-    if (stop_strings := options.pop("stop_strings", None)) is not None:
-        criteria = options.get("stopping_criteria") or []
-        options["stopping_criteria"] = StoppingCriteriaList([*criteria, StopStringCriteria(tokenizer, stop_strings)])
-    tracer = Tracer() if trace else None
-    observers: list[Observer] = [tracer] if tracer else []
-    if watch is not None:
-        observers.append(Watcher(watch, tracer))
-    results: list[SearchResult] = []
-
-    def run(
-        model: Any,
-        input_ids: Tensor,
-        logits_processor: Any,
-        stopping_criteria: Any,
-        generation_config: GenerationConfig,
-        **kwargs: Any,
-    ) -> Tensor:
-        prompts = input_ids[:: generation_config.num_beams]
-        source.start(
-            Request.of(prompts, attention_mask.to(prompts.device), generation_config, generation_config.num_beams)
-        )
-        results.append(search(source, logits_processor, stopping_criteria, generation_config))
+    def run_loop(self, loop: Callable[..., Any], input_ids: Tensor, **options: Any) -> Tensor:
+        """Search in place of transformers' loop; with one beam every returned sequence is a prompt of its own."""
+        config, processors = options["generation_config"], options["logits_processor"]
+        criteria, streamer = options["stopping_criteria"], options.get("streamer")
+        beams = config.num_beams
+        if beams > 1 and self._instead_of_beams:
+            value, where = self.given("num_beams")
+            raise ValueError(
+                f"num_beams={value}, from {where}: one beam is decoded here; use {self._instead_of_beams}."
+            )
+        sampling = bool(config.do_sample)
+        if beams > 1 and sampling:
+            where = self.given("do_sample")[1]
+            raise ValueError(
+                f"do_sample=True, from {where}, with num_beams={beams}: beam sampling is served by "
+                "SpeculativeLM.generate; or pass do_sample=False."
+            )
+        if sampling and self.given("do_sample")[1] == SAVED:
+            warnings.warn(
+                "do_sample=True stands in the checkpoint's generation config, so this samples, as transformers would; "
+                "pass do_sample=False for the likeliest tokens.",
+                stacklevel=2,
+            )
+        if sampling and self._pick_for is not None:
+            raise ValueError("tolerance and top_r are for greedy decoding; leave them out with do_sample=True.")
+        if self._generator is not None and not sampling:
+            raise ValueError("generator is only used with do_sample=True; leave it out for greedy decoding.")
+        source = self._source
+        source.start(self.request(input_ids, beams, options))
+        if beams > 1:
+            self._result = beam_search(source, processors, criteria, config, self._narrow)
+        elif sampling and self._draft is not None:
+            chain, generator = CHAIN if self._draft_size is None else self._draft_size, self._generator
+            self._result = speculative_sampling(
+                source, processors, criteria, chain=chain, generator=generator, streamer=streamer
+            )
+        else:
+            pick = multinomial if sampling else argmax
+            if self._pick_for is not None:
+                pick = self._pick_for(source.request.stop_tokens, source.stats)
+            self._result = token_search(source, processors, criteria, pick, streamer)
         return input_ids
-
-    device, model = pair.target.device, pair.target
-    with target.decoding(guarded(draft, target.ranks), num_assistant_tokens, observers) as source:
-        model.generate(  # type: ignore[operator]  # a mixin that type checkers do not see through
-            input_ids=input_ids.to(device),
-            attention_mask=attention_mask.to(device),
-            use_cache=False,
-            **{CUSTOM_LOOP: run},
-            **options,
-        )
-    (result,) = results
-    stats = source.stats
-    stats.new_tokens = sum(map(len, result.sequences))
-    traces = tracer.traces() if tracer else None
-    for b, one in enumerate(traces or []):
-        returned = options["num_return_sequences"]
-        one.results = result.sequences[b * returned : (b + 1) * returned]
-    text = []
-    if pair.tokenizer is not None:
-        text = [pair.tokenizer.decode(sequence, skip_special_tokens=True) for sequence in result.sequences]
-    return Decoded(result.sequences, result.scores, text, stats, traces, result.beam_indices, exact)

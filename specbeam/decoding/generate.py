@@ -7,9 +7,9 @@ means what it always means, and the tokens are those of the target alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import (
     EosTokenCriteria,
@@ -20,10 +20,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from specbeam.compat import GenerationLoops
 from specbeam.core.beam import fill_token
-from specbeam.core.draft import Draft
-from specbeam.core.scorer import Request
 from specbeam.core.source import Source
 from specbeam.core.stats import Stats
 from specbeam.core.tree import ROOT
@@ -31,8 +28,10 @@ from specbeam.drafts.model import ModelDraft
 from specbeam.drafts.union import guarded
 from specbeam.engines.target import Target
 
+from .loops import SIGNATURE, TargetLoops
 
-class SpeculativeLM(GenerationLoops):
+
+class SpeculativeLM(TargetLoops):
     """A drop-in for `target` whose `generate` needs fewer target passes.
 
     Args:
@@ -44,52 +43,33 @@ class SpeculativeLM(GenerationLoops):
         ValueError: for targets that cannot be served, naming the reason.
     """
 
-    main_input_name = "input_ids"
-
-    def __init__(
-        self, target: PreTrainedModel, draft: Draft | PreTrainedModel, num_assistant_tokens: int | None = None
-    ):
+    def __init__(self, target: PreTrainedModel, draft: Any, num_assistant_tokens: int | None = None):
         Target.of(target)
-        self.target = target
+        super().__init__(target)
         self.draft = ModelDraft(draft) if isinstance(draft, PreTrainedModel) else draft
         self.num_assistant_tokens = num_assistant_tokens
-        self.config, self.generation_config = target.config, target.generation_config
         self.stats: Stats | None = None
         self._opened: Source | None = None  # within `generate`
         self._source: Source | None = None  # once it has started
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "target":  # not there yet while a copy is being made
-            raise AttributeError(name)
-        return getattr(self.target, name)
+    def generate(self, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]
+        """transformers' `generate`: same arguments, same result, and `self.stats` afterwards.
 
-    def generate(self, inputs: Tensor | None = None, **options: Any) -> Any:  # type: ignore[override]
-        """transformers' `generate`: same arguments, same result, and `self.stats` afterwards."""
-        for name in (
-            "assistant_model",
-            "inputs_embeds",
-            "past_key_values",
-            "custom_generate",
-            "prefill_chunk_size",
-        ):
-            if options.get(name) is not None:
-                raise ValueError(
-                    f"SpeculativeLM cannot serve {name}; the draft and the cache are its own. Leave it out."
-                )
-        for name in ("output_attentions", "output_hidden_states"):
-            if options.get(name):
-                raise ValueError(
-                    f"SpeculativeLM cannot serve {name}=True: a tree pass holds many steps. Use the target."
-                )
-        prompts = inputs if inputs is not None else options.get("input_ids")
-        if prompts is not None:
-            config: GenerationConfig | None = options.get("generation_config")
-            Target.of(self.target).check_request(prompts, {**(config.to_diff_dict() if config else {}), **options})
+        Raises:
+            ValueError: for options that cannot be served (`options.py`), naming the reason and what to do instead.
+        """
+        given = SIGNATURE.bind(self, *arguments, **options).arguments
+        given = {**given, **given.pop("kwargs", {})}
+        del given["self"]
+        options = self.resolve(given, {}, drop_in=True)
+        asked = options.pop("num_assistant_tokens", None)
+        asked = asked if asked is not None else self.given("num_assistant_tokens", saved=None)[0]
+        size = self.num_assistant_tokens if asked is None else asked
         target = Target.of(self.target)
-        with target.decoding(guarded(self.draft, target.ranks), self.num_assistant_tokens) as source:
+        with target.decoding(guarded(self.draft, target.ranks), size) as source:
             self._opened, self.stats = source, source.stats
             try:
-                result = super().generate(inputs, **{**options, "use_cache": False})  # type: ignore[misc]
+                result = super().generate(**options)  # type: ignore[misc]
             finally:
                 self._opened = self._source = None
         source.stats.new_tokens = self._count(result if isinstance(result, Tensor) else result.sequences)
@@ -105,13 +85,11 @@ class SpeculativeLM(GenerationLoops):
             count += length
         return count
 
-    def begin(self, input_ids: Tensor, **options: Any) -> None:
-        """Start the source on the prompts that `input_ids` repeats for every beam or returned sequence."""
+    def run_loop(self, loop: Callable[..., Any], input_ids: Tensor, **options: Any) -> Any:
+        """transformers' own loop, once the source has started on the prompts."""
         config: GenerationConfig = options["generation_config"]
         self._copies = max(config.num_beams, config.num_return_sequences)
-        mask, prompts = options.get("attention_mask"), input_ids[:: self._copies]
-        mask = torch.ones_like(prompts) if mask is None else mask[:: self._copies]
-        request = Request.of(prompts, mask, config, self._copies)
+        request = self.request(input_ids, self._copies, options)
         self._stops = request.stop_tokens
         # a finished row is padded and its logits are thrown away, unless they are part of the output
         self._skips = config.num_beams == 1 and not (config.output_scores or config.output_logits)
@@ -120,23 +98,21 @@ class SpeculativeLM(GenerationLoops):
         by_user = any(not isinstance(criterion, usual) for criterion in options["stopping_criteria"])
         filler = fill_token(request) if config.num_beams > 1 else request.pad_token
         self._filler = filler if by_user and filler not in self._stops else None
-        self._prompt_length = prompts.shape[1]
-        self._nodes: list[dict[bytes, int | None]] = [{} for _ in prompts]  # of every row
+        self._prompt_length = input_ids.shape[1]
+        self._nodes: list[dict[bytes, int | None]] = [{} for _ in request.input_ids]  # of every row
         assert self._opened is not None
         self._opened.start(request)
         self._source = self._opened
+        return loop(input_ids, **options)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> CausalLMOutputWithPast:
-        return self.forward(*args, **kwargs)
+    def __call__(self, *args: Any, **inputs: Any) -> CausalLMOutputWithPast:
+        return self.forward(*args, **inputs)
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        **kwargs: Any,
-    ) -> CausalLMOutputWithPast:
-        """Logits after the last token of full sequences, shape (rows, 1, vocabulary). Called by `generate` only."""
+    def answer(self, input_ids: Tensor, **inputs: Any) -> CausalLMOutputWithPast:
+        """Logits after the last token of full sequences, shape (rows, 1, vocabulary). Called by `generate` only.
+
+        Further inputs are those of the prompts, which the source knows already.
+        """
         if self._source is None:
             raise ValueError("SpeculativeLM answers inside generate() only; call the target for a plain forward pass.")
         rows = input_ids[:, self._prompt_length :].cpu().numpy()

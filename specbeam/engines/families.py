@@ -11,6 +11,7 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from specbeam.compat import ATTENTION, attention_by_name, is_recurrent
@@ -33,6 +34,9 @@ BOUND_TO_SLOTS = {
     "mpt": "its ALiBi biases follow the slots of the cache, one row of them for all prompts",
     "gpt_neo": "its local layers count their window in slots of the cache, not in positions",
 }
+
+# families that keep a table of their positions where it is not seen, as no embedding
+TABLE_OF_POSITIONS = {"gptj", "codegen", "ctrl", "mpt"}
 
 # what a model does to its head's answer after the product: attribute of the configuration -> the operation
 AFTER_HEAD = {
@@ -73,6 +77,29 @@ def takes(model: PreTrainedModel, option: str) -> bool:
     parameters = inspect.signature(model.forward).parameters
     wrapper = not type(model).__module__.startswith("transformers.")
     return option in parameters or (wrapper and any(each.kind is each.VAR_KEYWORD for each in parameters.values()))
+
+
+def most_positions(model: PreTrainedModel) -> int | None:
+    """How many positions `model` has a table for; None if it computes them, and so has no end."""
+    config = text_config(model)
+    parts = {name: part for name, part in model.named_modules() if isinstance(part, nn.Embedding)}
+    learned = [
+        name
+        for name in parts
+        if ("pos" in name.split(".")[-1] or name.endswith("wpe")) and not any(word in name for word in ("vis", "image"))
+    ]
+    if not learned and config.model_type not in TABLE_OF_POSITIONS:
+        return None
+    return getattr(config, "max_position_embeddings", None)
+
+
+def check_positions(name: str, longest: int, most: int | None) -> None:
+    """Raise a ValueError naming value and remedy where a text has more tokens than a model has positions."""
+    if most is not None and longest > most:
+        raise ValueError(
+            f"the prompt and what follows it have {longest} tokens, but {name} has {most} positions; shorten the "
+            "prompt or lower max_new_tokens."
+        )
 
 
 def has_alibi(model: PreTrainedModel) -> bool:
@@ -120,6 +147,7 @@ class Traits:
     takes_positions: bool  # whether its forward pass takes `position_ids`
     keeps_logits: bool  # whether its forward pass takes `logits_to_keep`
     by_name: bool  # whether its layers look their attention function up by name
+    positions: int | None = None  # how many it has, if it has a table of them
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Traits:
@@ -130,4 +158,5 @@ class Traits:
             takes(model, "position_ids"),
             "logits_to_keep" in inspect.signature(model.forward).parameters,
             attention_by_name(model),
+            most_positions(model),
         )

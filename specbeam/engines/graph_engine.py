@@ -62,7 +62,7 @@ class GraphEngine(TorchEngine):
 
     def forward(self, tree_pass: TreePass) -> Output:
         """One pass over new nodes of the trees, rounded up to a shape that may be recorded already."""
-        if self._passes is None:
+        if self._passes is None or self._ahead is not None or self._types:
             return super().forward(tree_pass)
         batch, width, used = tree_pass.visible.shape
         rows, slots, prompt = rounded(width), self._passes.room(used), self._prompt_seen.shape[1]
@@ -71,8 +71,8 @@ class GraphEngine(TorchEngine):
         visible[:, width:, :prompt] = self._prompt_seen[:, None]
         positions = np.repeat(self._prompt_seen.sum(1)[:, None], rows, 1)
         positions[:, :width] = tree_pass.positions
-        slot_positions = np.zeros((batch, slots), dtype=np.int64)
-        slot_positions[:, :used] = tree_pass.slot_positions
+        rows_at, slots_at = np.full((batch, rows), prompt), np.zeros((batch, slots), dtype=np.int64)
+        rows_at[:, :width], slots_at[:, :used] = self._places(tree_pass)
         places = np.full(rows, self._passes.spare)
         places[:width] = np.arange(used - width, used)
         inputs: Inputs = {
@@ -80,7 +80,7 @@ class GraphEngine(TorchEngine):
             "position_ids": torch.from_numpy(positions),
             "places": torch.from_numpy(places),
         }
-        inputs |= allowed(self.traits, visible, positions, slot_positions)
+        inputs |= allowed(self.traits, visible, rows_at, slots_at)
         before = self.tokens
         logits, *states = self._passes(self._run, inputs, slots)
         for layer in self.cache.layers:

@@ -19,6 +19,8 @@ from transformers import PreTrainedModel
 
 from specbeam.core.scorer import Output, Request, TreePass
 
+from .families import check_positions, most_positions
+
 
 class SequenceEngine:
     """Forwards what a token sees as a sequence, a batch of them without a cache.
@@ -31,15 +33,27 @@ class SequenceEngine:
     def __init__(self, model: PreTrainedModel, state_layers: tuple[int, ...] = ()):
         self.model, self.state_layers = model, state_layers
         self.name, self.tokens = type(model).__name__, 0
+        self._positions = most_positions(model)
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def prefill(self, request: Request) -> Output:
-        """Read the left-padded prompts. Raises ValueError for further inputs: sequences are not the prompts."""
-        if request.model_inputs:
+        """Read the left-padded prompts.
+
+        Raises:
+            ValueError: for further inputs, positions of the user's or padding elsewhere: a sequence has no room for it.
+        """
+        others, mask = [*request.model_inputs], request.attention_mask
+        if request.position_ids is not None and others == []:
+            counted = (mask.cumsum(-1) - 1).clamp(min=0)
+            shown = request.position_ids.to(mask.device)
+            others += ["position_ids"] if ((shown != counted) & mask.bool()).any() else []
+        if others:
             raise ValueError(
-                f"{self.name} is read by sequences and takes no further inputs; leave out "
-                f"{', '.join(request.model_inputs)}, or use its own generate."
+                f"{self.name} is read by sequences and takes no further inputs; leave out {', '.join(others)}, or use "
+                "its own generate."
             )
+        if (mask.diff(dim=1) < 0).any():
+            raise ValueError(f"{self.name} is read by sequences: pad the prompts on the left (padding_side='left').")
         self.tokens = 0
         self._slots = request.input_ids.cpu().numpy()  # the token in every slot, as there is no other cache
         texts = [row[seen] for row, seen in zip(self._slots, request.attention_mask.bool().cpu().numpy(), strict=True)]
@@ -93,6 +107,7 @@ class SequenceEngine:
         The states have shape (texts, longest text, layers, hidden size). No logits before that are asked for, and a
         vocabulary is wide.
         """
+        check_positions(self.name, max(map(len, texts)), self._positions)
         input_ids = pad_sequence([torch.from_numpy(text) for text in texts], batch_first=True).to(self.model.device)
         options: dict[str, Any] = {}
         if self._keeps_logits:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 from weakref import ref
 
 import torch.distributed as dist
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from specbeam.compat import ATTENTION
@@ -101,31 +100,6 @@ class Target:
     def __reduce__(self) -> Any:
         """A model that is copied or pickled leaves it behind."""
         return _nothing, ()
-
-    def check_request(self, input_ids: Tensor, options: Mapping[str, Any]) -> None:
-        """Raise a ValueError naming value and remedy for what `generate` would trip over later.
-
-        Args:
-            input_ids: the prompts, shape (batch, prompt length).
-            options: as for `generate`.
-        """
-        if input_ids.dim() != 2 or input_ids.shape[1] == 0:
-            raise ValueError(
-                f"input_ids has shape {(*input_ids.shape,)}: the prompt is empty; give at least one token."
-            )
-        new, beams, returned = (options.get(n) for n in ("max_new_tokens", "num_beams", "num_return_sequences"))
-        for name, value in (("max_new_tokens", new), ("num_beams", beams), ("num_return_sequences", returned)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
-        if returned is not None and returned > (beams or 1) and not options.get("do_sample"):
-            raise ValueError(f"num_return_sequences={returned} is more than num_beams={beams or 1}; raise num_beams.")
-        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        longest = input_ids.shape[1] + new if new else max(options.get("max_length") or 0, input_ids.shape[1] + 1)
-        if positions is not None and longest > positions:
-            raise ValueError(
-                f"the prompt has {input_ids.shape[1]} tokens and may grow to {longest}, but "
-                f"{type(self.model).__name__} has {positions} positions; shorten the prompt or lower max_new_tokens."
-            )
 
     def probe(self) -> str | None:
         """Why the model cannot verify a tree, or None if it can. A model of an untested family is tried once."""

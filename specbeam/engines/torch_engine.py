@@ -11,10 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from specbeam.compat import ATTENTION
-from specbeam.core.scorer import Output, Request, TreePass
+from specbeam.core.scorer import TOKEN_TYPES, Output, Request, TreePass
 
 from .attention import GROUPED, alibi_by_position
-from .families import Traits
+from .families import Traits, check_positions, text_config
 from .tree_cache import TreeCache
 
 CHUNK = 2048  # tokens of a prompt that are read at once: activations between layers, and masks, grow with it
@@ -34,32 +34,71 @@ class TorchEngine:
         self.name, self.tokens = type(model).__name__, 0
 
     def prefill(self, request: Request) -> Output:
-        """Read the left-padded prompts, long ones in parts of `CHUNK` tokens."""
-        input_ids, mask = request.input_ids, request.attention_mask
+        """Read the prompts, long ones in parts of `CHUNK` tokens unless there are further inputs."""
+        device = self.model.device
+        input_ids, mask = request.input_ids.to(device), request.attention_mask.to(device)
         seen, self.tokens = mask.bool().cpu().numpy(), 0
+        self._prompt = seen.shape[1]
         self._start(seen)
-        positions = np.maximum(seen.cumsum(1) - 1, 0)
-        options = dict(request.model_inputs) | ({"logits_to_keep": 1} if self.traits.keeps_logits else {})
-        chunk = input_ids.shape[1] if request.model_inputs else CHUNK
+        counted = np.maximum(seen.cumsum(1) - 1, 0)
+        positions = torch.from_numpy(counted) if request.position_ids is None else request.position_ids
+        # what the model's positions and a token's place in the row are beyond the number of tokens seen before it
+        ahead = positions.cpu()[..., -1:] + 1 - torch.from_numpy(seen.sum(1))[:, None]
+        self._ahead = ahead if bool(ahead.any()) else None
+        self._shift = seen.shape[1] - seen.sum(1)[:, None]
+        self._types = {
+            name: value[..., -1:] if name == "token_type_ids" else torch.zeros_like(value[..., -1:])
+            for name, value in request.model_inputs.items()
+            if name in TOKEN_TYPES
+        }
+        if request.model_inputs:
+            inputs = self.model.prepare_inputs_for_generation(  # type: ignore[operator]
+                input_ids,
+                past_key_values=self.cache,
+                attention_mask=mask,
+                position_ids=positions.to(device) if self.traits.takes_positions else None,
+                use_cache=True,
+                is_first_iteration=True,
+                **request.model_inputs,
+            )
+            logits, kept = self._read(**{**inputs, **self._options()})
+            return Output.of(logits[:, -1], kept)
         # The model makes its own masks from the plain one, unless a window has to follow positions instead of slots or
         # there is padding: eager attention gives NaN for a row that sees nothing, and 0 times NaN is NaN further up.
         plain = bool(seen.all()) and not self.traits.windows
         states, logits = [], None
-        for begin in range(0, input_ids.shape[1], chunk):
-            end = min(begin + chunk, input_ids.shape[1])
-            rows, slots = positions[:, begin:end], positions[:, :end]
-            part = mask[:, :end] if plain else self._mask(causal(seen, begin, end), rows, slots)
-            logits, kept = self._forward(input_ids[:, begin:end], part, torch.from_numpy(rows), slots, **options)
+        for begin in range(0, input_ids.shape[1], CHUNK):
+            end = min(begin + CHUNK, input_ids.shape[1])
+            places = np.broadcast_to(np.arange(end), (len(seen), end))
+            part = mask[:, :end] if plain else self._mask(causal(seen, begin, end), places[:, begin:], places)
+            logits, kept = self._forward(
+                input_ids[:, begin:end], part, positions[..., begin:end], counted[:, :end], **self._options()
+            )
             states.append(kept)
         assert logits is not None
         return Output.of(logits[:, -1], torch.cat(states, 1) if self.state_layers else None)
 
     def forward(self, tree_pass: TreePass) -> Output:
         """One pass over new nodes of the trees."""
-        mask = self._mask(tree_pass.visible, tree_pass.positions, tree_pass.slot_positions)
+        mask = self._mask(tree_pass.visible, *self._places(tree_pass))
         tokens, positions = torch.from_numpy(tree_pass.tokens), torch.from_numpy(tree_pass.positions)
-        logits, states = self._forward(tokens, mask, positions, tree_pass.slot_positions)
+        options = {name: value.expand(*value.shape[:-1], tokens.shape[1]) for name, value in self._types.items()}
+        logits, states = self._forward(tokens, mask, self._ahead_of(positions), tree_pass.slot_positions, **options)
         return Output.of(tree_pass.pick(logits), None if states is None else tree_pass.pick(states))
+
+    def _options(self) -> dict[str, Any]:
+        """Of a prompt only the logits at its end are needed."""
+        return {"logits_to_keep": 1} if self.traits.keeps_logits else {}
+
+    def _places(self, tree_pass: TreePass) -> tuple[np.ndarray, np.ndarray]:
+        """Where in its row each new token and each slot stands, padding included: windows count these."""
+        slots, prompt = tree_pass.slot_positions + self._shift, self._prompt
+        slots[:, :prompt] = np.arange(prompt)
+        return tree_pass.positions + self._shift, slots
+
+    def _ahead_of(self, positions: Tensor) -> Tensor:
+        """The model's positions of tokens at these positions, (batch, width)."""
+        return positions if self._ahead is None else positions + self._ahead
 
     def keep(self, begin: int, slots: np.ndarray) -> None:
         """Move the slots `begin + slots` to `begin`, in every layer of the cache."""
@@ -69,6 +108,9 @@ class TorchEngine:
 
     def select(self, rows: list[int]) -> None:
         """Keep these rows of the batch."""
+        self._shift = self._shift[rows]
+        self._ahead = None if self._ahead is None else self._ahead[..., rows, :]
+        self._types = {name: value[rows] for name, value in self._types.items()}
         for layer in self.cache.layers:
             layer.select(torch.tensor(rows))
 
@@ -96,30 +138,33 @@ class TorchEngine:
         self, input_ids: Tensor, mask: Any, positions: Tensor, slot_positions: np.ndarray | None, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
         """Logits (batch, rows, vocabulary), and hidden states (batch, rows, layers, hidden size) if asked for."""
-        device, config, context = self.model.device, self.model.config, nullcontext()
+        device, context = self.model.device, nullcontext()
+        if self.traits.positions is not None:
+            check_positions(self.name, int(positions.max()) + 1, self.traits.positions)
         if self.traits.alibi and mask.dim() == 4:
             slots = torch.from_numpy(np.ascontiguousarray(slot_positions)).to(device)
             context, mask = alibi_by_position(self.model, mask, slots), torch.ones_like(slots)
         if self.traits.takes_positions:
             options["position_ids"] = positions.to(device)
+        options |= {"input_ids": input_ids.to(device), "attention_mask": mask, "past_key_values": self.cache}
+        with context:
+            return self._read(use_cache=True, **options)
+
+    def _read(self, input_ids: Tensor, **inputs: Any) -> tuple[Tensor, Tensor | None]:
+        """The model's answer to its own inputs, with grouped attention where the model would call PyTorch's."""
         if self.state_layers:
-            options["output_hidden_states"] = True
+            inputs["output_hidden_states"] = True
+        # the language model's own configuration: that of a model with images would hand the name on to all its parts
+        config = text_config(self.model)
         attention = getattr(config, ATTENTION, None)
-        if attention == "sdpa" and self.traits.by_name and device.type == "cpu":
-            setattr(config, ATTENTION, GROUPED)
+        grouped = attention == "sdpa" and self.traits.by_name and self.model.device.type == "cpu"
         self.tokens += input_ids.numel()
         try:
-            with context:
-                output = self.model(
-                    input_ids=input_ids.to(device),
-                    attention_mask=mask,
-                    past_key_values=self.cache,
-                    use_cache=True,
-                    return_dict=True,
-                    **options,
-                )
+            if grouped:
+                setattr(config, ATTENTION, GROUPED)
+            output = self.model(input_ids=input_ids, return_dict=True, **inputs)
         finally:
-            if attention is not None:
+            if grouped:
                 setattr(config, ATTENTION, attention)
         if not self.state_layers:
             return output.logits, None
@@ -127,11 +172,12 @@ class TorchEngine:
 
 
 def causal(prompt_seen: np.ndarray, begin: int, end: int) -> np.ndarray:
-    """Which tokens of left-padded prompts see which, rows from `begin` to `end`: shape (batch, rows, end)."""
+    """Which tokens of padded prompts see which, rows from `begin` to `end`: shape (batch, rows, end)."""
     slots = np.arange(end)
     rows = slots[begin:, None]
     seen = (slots <= rows) & prompt_seen[:, None, :end]
-    return seen | (slots == rows)  # a padding row must see something, or softmax is 0 / 0
+    # a padding row must see something, or softmax is 0 / 0
+    return seen | ((slots == rows) & ~seen.any(2, keepdims=True))
 
 
 def allowed(
