@@ -95,20 +95,24 @@ class GenerationLoops(GenerationMixin):
                 processor.unconditional_context["use_cache"] = self.use_cache
         return processors
 
+    def _expand_multimodal_outputs(self, input_ids: Tensor, outputs: Any, **options: Any) -> Any:
+        """Images that were encoded ahead: not repeated for every beam, since a prompt is read once."""
+        return outputs
+
     use_cache = True  # what the user asked for: it decides how such a processor reads on
 
 
-_OWN = {"generate", "_sample", "_beam_search", "_get_logits_processor"}
+_OWN = {"generate", "_sample", "_beam_search", "_get_logits_processor", "_expand_multimodal_outputs"}
 
 
 def own_helpers(target: Any) -> dict[str, Any]:
     """What the class of `target` does its own way within `generate`, bound to it."""
-    names = [name for name in vars(GenerationMixin) if callable(getattr(GenerationMixin, name)) and name not in _OWN]
-    return {
-        name: getattr(target, name)
-        for name in names
-        if not name.startswith("__") and getattr(type(target), name, None) not in (None, getattr(GenerationMixin, name))
-    }
+    own = {}
+    for name in vars(GenerationMixin).keys() - _OWN:
+        usual, theirs = (inspect.getattr_static(kind, name, None) for kind in (GenerationMixin, type(target)))
+        if callable(getattr(usual, "__func__", usual)) and not name.startswith("__") and theirs not in (None, usual):
+            own[name] = getattr(target, name)
+    return own
 
 
 LOOP_ARGUMENTS = frozenset(inspect.signature(vars(GenerationMixin)["_sample"]).parameters)

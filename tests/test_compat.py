@@ -42,21 +42,6 @@ def test_an_attention_function_can_be_registered_and_is_called() -> None:
     assert len(called) == target.config.num_hidden_layers, GONE.format("register_attention")
 
 
-def test_generate_hands_its_loop_over_with_everything_resolved() -> None:
-    model: Any = hash_lm(24, 1, [3], 0)
-    asked: list[dict[str, Any]] = []
-
-    def loop(model: Any, input_ids: torch.Tensor, **resolved: Any) -> torch.Tensor:
-        asked.append(resolved)
-        return input_ids
-
-    model.generate(torch.tensor([[1, 2]]), max_new_tokens=4, num_beams=2, **{compat.CUSTOM_LOOP: loop})
-    needed = {"logits_processor", "stopping_criteria", "generation_config"}
-    assert needed <= asked[0].keys(), GONE.format("CUSTOM_LOOP")
-    config = asked[0]["generation_config"]
-    assert (config.max_length, config.num_beams, config.eos_token_id) == (6, 2, [3]), GONE.format("CUSTOM_LOOP")
-
-
 @pytest.mark.parametrize("loop", ["_sample", "_beam_search"])
 def test_generate_still_has_the_loops_that_a_drop_in_overrides(loop: str) -> None:
     parameters = inspect.signature(getattr(GenerationMixin, loop)).parameters
@@ -64,23 +49,61 @@ def test_generate_still_has_the_loops_that_a_drop_in_overrides(loop: str) -> Non
     assert needed <= parameters.keys(), GONE.format("GenerationLoops")
 
 
-def test_a_drop_in_is_told_before_each_loop_begins() -> None:
-    begun: list[tuple[int, ...]] = []
+def test_generate_calls_the_loops_of_a_subclass_with_everything_resolved() -> None:
+    asked: list[dict[str, Any]] = []
 
-    class Told(compat.GenerationLoops):
-        def begin(self, input_ids: torch.Tensor, **options: Any) -> None:
-            begun.append((*input_ids.shape, options["generation_config"].num_beams))
-            raise StopIteration
+    class Stopped(compat.GenerationLoops):
+        def run_loop(self, loop: Any, input_ids: torch.Tensor, **options: Any) -> torch.Tensor:
+            assert callable(loop)
+            asked.append({"shape": (*input_ids.shape,), **options})
+            return input_ids
 
-    class Model(Told, type(hash_lm())):  # type: ignore[misc]
+    class Model(Stopped, type(hash_lm())):  # type: ignore[misc]
         pass
 
     model: Any = hash_lm(24, 1, [3], 0)
     model.__class__ = Model
     for beams in (1, 3):
-        with pytest.raises(StopIteration):
-            model.generate(torch.tensor([[1, 2]]), num_beams=beams, max_new_tokens=3, use_cache=False)
-    assert begun == [(1, 2, 1), (3, 2, 3)], GONE.format("GenerationLoops")
+        model.generate(torch.tensor([[1, 2]]), num_beams=beams, max_new_tokens=4, use_cache=False)
+    assert [one["shape"] for one in asked] == [(1, 2), (3, 2)], GONE.format("GenerationLoops")
+    needed = {"logits_processor", "stopping_criteria", "generation_config"}
+    assert needed <= asked[0].keys(), GONE.format("GenerationLoops")
+    config = asked[1]["generation_config"]
+    assert (config.max_length, config.num_beams, config.eos_token_id) == (6, 3, [3]), GONE.format("GenerationLoops")
+
+
+def test_guidance_calls_the_target_and_not_the_loop_around_it() -> None:
+    class Guided(compat.GenerationLoops):
+        run_loop = None  # type: ignore[assignment]
+
+    class Model(Guided, type(hash_lm())):  # type: ignore[misc]
+        pass
+
+    model: Any = hash_lm(24, 1, [3], 0)
+    model.__class__, model.target, model.use_cache = Model, None, False
+    config = model.generation_config
+    config.guidance_scale, config.do_sample = 2.0, False
+    (processor,) = model._get_logits_processor(config)
+    assert processor.model is None, GONE.format("_get_logits_processor")
+    assert processor.unconditional_context["use_cache"] is False, GONE.format("_get_logits_processor")
+
+
+def test_a_target_keeps_what_its_class_does_its_own_way_within_generate() -> None:
+    target = tiny_target()
+    assert compat.own_helpers(target) == {}, GONE.format("own_helpers")
+
+    class Own(type(target)):  # type: ignore[misc]
+        def _prepare_position_ids_for_generation(self, *arguments: Any) -> str:
+            return "own"
+
+    target.__class__ = Own
+    helpers = compat.own_helpers(target)
+    assert [name for name in helpers] == ["_prepare_position_ids_for_generation"], GONE.format("own_helpers")
+    assert helpers["_prepare_position_ids_for_generation"]() == "own"
+
+
+def test_the_inputs_that_only_a_prompt_needs_are_named() -> None:
+    assert {"pixel_values", "input_features"} <= compat.PREFILL_ONLY, GONE.format("PREFILL_ONLY")
 
 
 def test_a_cache_makes_layers_of_the_class_that_it_is_told() -> None:

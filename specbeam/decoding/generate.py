@@ -59,7 +59,7 @@ class SpeculativeLM(TargetLoops):
             ValueError: for options that cannot be served (`options.py`), naming the reason and what to do instead.
         """
         given = SIGNATURE.bind(self, *arguments, **options).arguments
-        given = {**given, **given.pop("kwargs", {})}
+        given |= given.pop("kwargs", {})
         del given["self"]
         options = self.resolve(given, {}, drop_in=True)
         asked = options.pop("num_assistant_tokens", None)

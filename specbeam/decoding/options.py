@@ -84,7 +84,7 @@ TABLE: tuple[Option, ...] = (
     *_refused("assistant_model assistant_tokenizer prompt_lookup_num_tokens assistant_early_exit use_mtp", _DRAFT),
     *_no_effect("num_assistant_tokens_schedule assistant_confidence_threshold max_matching_ngram_size", _ASSISTED),
     *_no_effect("assistant_lookbehind target_lookbehind assistant_ensemble_weight speculation_type", _ASSISTED),
-    *_no_effect("is_assistant", _ASSISTED),
+    *_refused("is_assistant", "transformers sets it for a draft model's own generate; leave it out"),
     *_refused("num_beam_groups", _ONE_BEAM_SEARCH, 1),
     *_refused("diversity_penalty penalty_alpha", _ONE_BEAM_SEARCH, 0),
     *_refused("dola_layers constraints force_words_ids", _ONE_BEAM_SEARCH),
