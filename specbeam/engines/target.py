@@ -30,6 +30,7 @@ from .probe import probe
 from .ranks import Ranks, sharing
 from .sequences import SequenceEngine
 from .torch_engine import TorchEngine
+from .wrappers import unwrapped
 
 _ATTRIBUTE = "_specbeam_target"
 _MAKING = threading.Lock()  # two threads that meet a model at once share one target
@@ -83,8 +84,12 @@ class Target:
         self._corrected = False
 
     @classmethod
-    def of(cls, model: PreTrainedModel) -> Target:
-        """The target of `model`, made at the first call. It goes with the model, and a copy has one of its own."""
+    def of(cls, model: Any) -> Target:
+        """The target of `model`, or of the causal LM in a wrapper, made at the first call.
+
+        It goes with the model, and a copy has one of its own.
+        """
+        model = unwrapped(model)
         with _MAKING:
             known = vars(model).get(_ATTRIBUTE)
             if not isinstance(known, Target) or known._model() is not model:
