@@ -59,6 +59,10 @@ class DecodeLock:
         self._holder = 0
         self._lock.release()
 
+    def __reduce__(self) -> Any:
+        """A copy of what it locks has a lock of its own."""
+        return DecodeLock, (self._what,)
+
 
 class Target:
     """A causal LM that is decoded: which engine forwards it, what a pass costs, and who decodes with it now.

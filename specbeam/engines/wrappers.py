@@ -57,6 +57,11 @@ def is_peft(model: Any) -> bool:
     return isinstance(model, tuple(kind for kind in kinds if kind is not None))
 
 
+def has_adapters(model: Any) -> bool:
+    """Whether there are layers of PEFT in `model`, be it a PeftModel or one that transformers put them into."""
+    return any(type(module).__module__.startswith("peft.") for module in model.modules())
+
+
 def _layers(model: Any) -> list[Any]:
     """`model` and what it wraps, the causal LM last."""
     layers = [model]
@@ -72,7 +77,8 @@ def _inside(model: Any) -> Any:
     if isinstance(model, GenerationLoops):
         return model.held
     if is_peft(model):
-        _refuse_around(model)
+        for name in _active(model):
+            refuse_adapter(name, model.peft_config[name])
         return model.base_model.model
     if is_compiled(model):
         inner = uncompiled(model)
@@ -94,6 +100,8 @@ def _inside(model: Any) -> Any:
     if isinstance(model, GenerationMixin):
         return None
     if isinstance(model, PreTrainedModel):
+        if model.config.is_encoder_decoder:  # that is the better reason, and `Target` knows it
+            return None
         raise ValueError(
             f"{type(model).__name__} has no language-model head; load the checkpoint with AutoModelForCausalLM."
         )
@@ -103,24 +111,21 @@ def _inside(model: Any) -> Any:
     return owner
 
 
-def _refuse_around(model: Any) -> None:
-    """Raise a ValueError where the active adapter of a PEFT model does more than change layers."""
-    configs = model.peft_config
-    for name in _active(model):
-        config = configs[name]
-        kind = str(getattr(config.peft_type, "value", config.peft_type))
-        if config.is_prompt_learning:
-            reason, remedy = "puts virtual tokens before the prompt, which a token tree does not hold", (
-                f"use the {type(model).__name__}'s own generate, or an adapter that acts within the layers, such as LoRA"
-            )
-        elif kind in _AROUND:
-            reason, remedy = _AROUND[kind], f"use the {type(model).__name__}'s own generate"
-        elif getattr(config, "alora_invocation_tokens", None):
-            reason = "is an activated LoRA, which acts from its invocation tokens on"
-            remedy = f"use the {type(model).__name__}'s own generate, or a LoRA without alora_invocation_tokens"
-        else:
-            continue
-        raise ValueError(f"the adapter {name!r} ({kind}) {reason}, so it cannot be decoded over a tree; {remedy}.")
+def refuse_adapter(name: str, config: Any) -> None:
+    """Raise a ValueError for an adapter of PEFT that does more than change layers; `config` is its PeftConfig."""
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    if config.is_prompt_learning:
+        reason = "puts virtual tokens before the prompt, which a token tree does not hold"
+    elif kind in _AROUND:
+        reason = _AROUND[kind]
+    elif getattr(config, "alora_invocation_tokens", None):
+        reason = "is an activated LoRA, which begins to act where its invocation tokens stand in a prompt"
+    else:
+        return
+    raise ValueError(
+        f"the adapter {name!r} ({kind}) {reason}, so it cannot be decoded over a tree; use the PeftModel's own "
+        "generate, or an adapter that acts within the layers all along, such as a plain LoRA."
+    )
 
 
 def _active(model: Any) -> list[str]:
