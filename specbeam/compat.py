@@ -63,6 +63,22 @@ def uncompiled(model: Any) -> Any:
     return model._orig_mod if is_compiled(model) else model
 
 
+def input_device(model: Any) -> torch.device:
+    """Where a pass of `model` takes its inputs.
+
+    That is where its weights are, unless accelerate keeps those elsewhere (`model.device` is "meta" then) and fetches
+    them for a pass; its hooks on the modules know where to.
+    """
+    if model.device.type != "meta":
+        return model.device
+    for module in model.modules():
+        hook = getattr(module, "_hf_hook", None)
+        for one in getattr(hook, "hooks", (hook,)):
+            if (device := getattr(one, "execution_device", None)) is not None:
+                return torch.device(device)
+    return model.device
+
+
 def commit_hash(config: Any) -> str | None:
     """The commit of the hub that a model came from."""
     return getattr(config, "_commit_hash", None)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from specbeam.compat import input_device
 from specbeam.core.beam import Narrow, beam_search
 from specbeam.core.greedy import Pick, argmax, multinomial, token_search
 from specbeam.core.sampling import speculative_sampling
@@ -211,7 +212,8 @@ class _Decode(TargetLoops):
         target, pair = Target.of(self.held), self._pair
         defaults = {"max_new_tokens": 64, "num_beams": 1 if self._instead_of_beams else 4}
         options = self.resolve({"tokenizer": pair.tokenizer, **inputs, **options}, defaults, drop_in=False)
-        on_device = {name: options[name].to(target.model.device) for name in inputs if hasattr(options[name], "to")}
+        device = input_device(target.model)
+        on_device = {name: options[name].to(device) for name in inputs if hasattr(options[name], "to")}
         asked = options.pop("num_assistant_tokens", None)
         if self._draft_size is None and self._draft is not None:
             self._draft_size = asked if asked is not None else self.given("num_assistant_tokens", saved=None)[0]

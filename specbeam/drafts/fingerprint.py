@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from specbeam.engines.packing import dense_weight
+from specbeam.engines.wrappers import unwrapped
 
 EMBEDDING = "input embedding"
 _SIDE = 8  # rows and columns that are looked at in a matrix
@@ -26,6 +27,7 @@ Fingerprint = dict[str, dict[str, Any]]  # name of a layer -> {"shape", "dtype",
 
 def fingerprint(target: PreTrainedModel) -> Fingerprint:
     """Samples of the weights of `target`, ready for JSON."""
+    target = unwrapped(target)
     linear = [name for name, module in target.named_modules() if isinstance(module, nn.Linear)]
     names = [linear[int(share * len(linear))] for share in _PLACES] if linear else []
     found = {name: _sample(_layer(target, name)) for name in (EMBEDDING, *names)}
@@ -34,6 +36,7 @@ def fingerprint(target: PreTrainedModel) -> Fingerprint:
 
 def matches(recorded: Fingerprint, target: PreTrainedModel) -> bool:
     """Whether `recorded` may be the fingerprint of `target`; True as well where there is nothing to compare."""
+    target = unwrapped(target)
     for name, theirs in recorded.items():
         own = _sample(_layer(target, name))
         if own is None or own["shape"] != theirs["shape"]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from specbeam.compat import input_device
 from specbeam.core.draft import Draft, Proposal
 from specbeam.core.tree import ROOT, TokenTree
 
@@ -67,7 +68,7 @@ class TextDraft(Draft):
         self._shadows = [TokenTree(text) for text in texts]
         self._places = [{ROOT: ROOT} for _ in trees]  # node of a tree -> node of its shadow
         self._trees = trees
-        device = self.model.device
+        device = input_device(self.model)
         self.inner.start(self._shadows, ids.to(device), mask.to(device))
 
     def expand(self, trees: list[TokenTree], nodes: list[list[int]]) -> list[list[list[Proposal]]]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from specbeam.compat import input_device
 from specbeam.core.scorer import Request, TreeScorer
 from specbeam.core.tree import ROOT, TokenTree
 from specbeam.files import cache_folder, write_atomic
@@ -71,7 +72,7 @@ def measure_latency(target: Target, nodes: tuple[int, ...] = NODES, repeats: int
     long as that finds shorter times.
     """
     model, scorer = target.model, TreeScorer(target.engine())
-    ids = torch.arange(CONTEXT, device=model.device)[None] % model.config.get_text_config().vocab_size
+    ids = torch.arange(CONTEXT, device=input_device(model))[None] % model.config.get_text_config().vocab_size
     taken: dict[int, list[float]] = {size: [] for size in nodes}
     tree = TokenTree(ids[0].tolist())
     scorer.start([tree], Request(ids, torch.ones_like(ids)))

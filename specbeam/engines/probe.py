@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from specbeam.compat import uncompiled
+from specbeam.compat import input_device, uncompiled
 from specbeam.core.scorer import Request, TreeScorer
 from specbeam.core.tree import ROOT, TokenTree
 
@@ -62,7 +62,7 @@ def _try(model: PreTrainedModel, traits: Traits) -> tuple[str | None, bool]:
     """What is wrong over a tree, if anything, and whether that is sure."""
     try:
         prompt, branches = _texts(model)
-        texts = torch.tensor([prompt + branch for branch in branches], device=model.device)
+        texts = torch.tensor([prompt + branch for branch in branches], device=input_device(model))
         plain = model(input_ids=texts, use_cache=False, return_dict=True).logits[:, PROMPT:].flatten(0, 1)
     except Exception:  # whatever it is, the decode will meet it as well, and is the place to report it
         return None, False

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from specbeam.compat import input_device
 from specbeam.core.scorer import Output, Request, TreePass
 
 from .families import check_positions, most_positions
@@ -108,7 +109,8 @@ class SequenceEngine:
         vocabulary is wide.
         """
         check_positions(self.name, max(map(len, texts)), self._positions)
-        input_ids = pad_sequence([torch.from_numpy(text) for text in texts], batch_first=True).to(self.model.device)
+        input_ids = pad_sequence([torch.from_numpy(text) for text in texts], batch_first=True)
+        input_ids = input_ids.to(input_device(self.model))
         options: dict[str, Any] = {}
         if self._keeps_logits:
             options["logits_to_keep"] = input_ids.shape[1] - self._shortest + 1

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from specbeam.compat import ATTENTION
+from specbeam.compat import ATTENTION, input_device
 from specbeam.core.scorer import TOKEN_TYPES, Output, Request, TreePass
 
 from .attention import GROUPED, alibi_by_position
@@ -35,7 +35,7 @@ class TorchEngine:
 
     def prefill(self, request: Request) -> Output:
         """Read the prompts, long ones in parts of `CHUNK` tokens unless there are further inputs."""
-        device = self.model.device
+        device = input_device(self.model)
         input_ids, mask = request.input_ids.to(device), request.attention_mask.to(device)
         seen, self.tokens = mask.bool().cpu().numpy(), 0
         self._prompt = seen.shape[1]
@@ -135,14 +135,15 @@ class TorchEngine:
         """The mask of a pass, as the model takes it."""
         # a row that fills up a shorter prompt's may see nothing: harmless, it is never read
         kinds = allowed(self.traits, visible, positions, slot_positions)
-        on_device = {kind: one.to(self.model.device) for kind, one in kinds.items()}
+        device = input_device(self.model)
+        on_device = {kind: one.to(device) for kind, one in kinds.items()}
         return as_masks(on_device, None if self.traits.alibi else self.model.dtype)
 
     def _forward(
         self, input_ids: Tensor, mask: Any, positions: Tensor, slot_positions: np.ndarray | None, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
         """Logits (batch, rows, vocabulary), and hidden states (batch, rows, layers, hidden size) if asked for."""
-        device, context = self.model.device, nullcontext()
+        device, context = input_device(self.model), nullcontext()
         if self.traits.positions is not None:
             check_positions(self.name, int(positions.max()) + 1, self.traits.positions)
         if self.traits.alibi and mask.dim() == 4:

@@ -3,6 +3,7 @@
 PEFT is an optional package: it is imported where an adapter is loaded, and asked for by name where it is missing.
 """
 
+import importlib
 import json
 import os
 from pathlib import Path
@@ -45,10 +46,9 @@ def base_of(config: dict[str, Any], name: str, role: str) -> str:
 def require_peft(name: str, role: str) -> Any:
     """The package. Raises ValueError with the pip command where it is missing."""
     try:
-        import peft
+        return importlib.import_module("peft")
     except ImportError as error:
         raise ValueError(f"{role} {name!r} is an adapter, which needs the package peft; run: {INSTALL}") from error
-    return peft
 
 
 def refuse_unservable_adapter(name: str, role: str, revision: str | None) -> None:

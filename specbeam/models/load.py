@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from specbeam.compat import commit_hash
+from specbeam.compat import commit_hash, input_device
 from specbeam.core.draft import Draft, NoDraft
 from specbeam.decoding.decoders import Pair
 from specbeam.drafts.eagle import EagleDraft
@@ -107,7 +107,7 @@ def load_pair(
     revisions: dict[str, str | None] = {"target": target_revision or commit_hash(model.config)}
     found = _without_loading(draft, unwrapped(model), tokenizer, trained=target is None)
     if found is None:
-        at, trust = {"device": model.device}, trust_remote_code
+        at, trust = {"device": input_device(model)}, trust_remote_code
         small = load_model(draft, "draft", torch_dtype, at, draft_revision, trust_remote_code=trust)
         warn_if_larger(small, model)
         revisions["draft"] = commit_hash(small.config)

@@ -71,6 +71,12 @@ def invoke(*arguments, **options):
     return runner.invoke(app, list(arguments), **options)
 
 
+def test_a_prefill_is_the_beginning_of_the_assistants_answer(calls):
+    assert invoke("generate", "hello", "--prefill", "Sure,", "--system", "be brief").exit_code == 0
+    assert calls["prompt"] == [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "Sure,"}]
+    assert calls["system"] == "be brief"
+
+
 def test_generate_prints_the_text_what_was_accepted_and_speed(calls):
     result = invoke("generate", "hello", "--system", "be brief", "--num-beams", "3")
     assert result.exit_code == 0

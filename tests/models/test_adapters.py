@@ -101,6 +101,7 @@ def test_an_adapter_around_the_model_is_refused_before_its_base_is_loaded(tmp_pa
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
     peft.get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
     shutil.rmtree(base)
+    given: dict[str, Any]
     for given in (
         {"target": tmp_path / "adapter"},
         {"draft": tmp_path / "adapter", "target": save_llama(tmp_path / "t")},

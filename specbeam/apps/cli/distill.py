@@ -33,6 +33,7 @@ def distill(
 ) -> None:
     """Train a draft for a target on texts that the target writes. After an interruption the same command goes on."""
     # the models take seconds to import, which `specbeam --help` should not cost
+    from specbeam.engines.wrappers import unwrapped
     from specbeam.evaluation import data
     from specbeam.models.embedded import NAME
     from specbeam.models.load import load_pair
@@ -66,7 +67,7 @@ def distill(
 
         try:
             result = distil(
-                pair.target,
+                unwrapped(pair.target),
                 pair.tokenizer,
                 target or NAME,
                 out,
