@@ -16,13 +16,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
 
 from .tree import ROOT, TokenTree
 
@@ -56,24 +54,6 @@ class Request:
     pad_token: int = 0
     position_ids: Tensor | None = None
     model_inputs: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        config: GenerationConfig,
-        num_beams: int,
-        position_ids: Tensor | None = None,
-        model_inputs: Mapping[str, Any] = MappingProxyType({}),
-    ) -> Request:
-        """What a resolved generation config asks of these prompts."""
-        eos: Any = config.eos_token_id
-        eos = eos.tolist() if isinstance(eos, Tensor) else eos
-        stop_tokens = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
-        pad_token = config.pad_token_id if config.pad_token_id is not None else (*stop_tokens, 0)[0]
-        new = config.max_length - input_ids.shape[1]
-        return cls(input_ids, attention_mask, new, num_beams, stop_tokens, int(pad_token), position_ids, model_inputs)
 
 
 @dataclass(frozen=True)

@@ -111,4 +111,10 @@ class TargetLoops(GenerationLoops):
             rows = positions.shape[batch]
             positions = positions.movedim(batch, 0)[:: copies if rows == len(input_ids) else rows]
             positions = positions.expand(len(prompts), *positions.shape[1:]).movedim(0, batch)
-        return Request.of(prompts, mask, options["generation_config"], copies, positions, inputs)
+        config: Any = options["generation_config"]
+        eos = config.eos_token_id
+        eos = eos.tolist() if isinstance(eos, Tensor) else eos
+        stops = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
+        pad = config.pad_token_id if config.pad_token_id is not None else (*stops, 0)[0]
+        new = config.max_length - prompts.shape[1]
+        return Request(prompts, mask, new, copies, stops, int(pad), positions, inputs)

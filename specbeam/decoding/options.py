@@ -111,6 +111,13 @@ TABLE: tuple[Option, ...] = (
 )
 OPTIONS: Mapping[str, Option] = {option.name: option for option in TABLE}
 
+
+def rows(word: str = "") -> list[tuple[str, str, str, str]]:
+    """The table by name: option, what the decoders do, what the drop-in does, and why; only lines with `word`."""
+    lines = [(option.name, option.decoders, option.drop_in, option.note) for option in TABLE]
+    return sorted(line for line in lines if word.lower() in " ".join(line).lower())
+
+
 SAVED = "the checkpoint's generation config"
 COUNTS = ("max_new_tokens", "num_beams", "num_return_sequences", "num_assistant_tokens")
 # of these, what transformers' loop would do with a cache of its own
