@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from specbeam.drafts.logit_head import LogitHead
@@ -72,8 +73,7 @@ class StandaloneStudent:
         _, wanted = judged(batch, self.begin, share, generator)
         truth = target_probs(batch["features"][:, 1:, -1][wanted].to(self.head.weight.dtype), self.head)
         hidden = decoder(input_ids=batch["tokens"], use_cache=False).last_hidden_state[:, 1:][wanted]
-        log_probs = self.head(hidden).float().log_softmax(-1)
-        return [-(truth * log_probs).sum(-1).mean()]
+        return [F.cross_entropy(self.head(hidden).float(), truth)]
 
 
 @torch.no_grad()

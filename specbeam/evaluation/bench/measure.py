@@ -12,7 +12,7 @@ from typing import Any
 
 from specbeam.experiments.records import RunRecord
 
-from .cases import ARTICLE_TOKENS, Case, Planned, Runner, Runs, make_cases, to_warm_up
+from .cases import ARTICLE_TOKENS, SIDE_REPEATS, Case, Runner, Runs, make_cases, to_warm_up
 from .report import record, rows
 from .runners import Contenders, make_runners
 
@@ -29,7 +29,7 @@ def measure(
     runs: Runs = {(case.label, name): [] for case in cases for name in runners if case.takes(name)}
     for repeat in range(repeats):
         for case in cases:
-            if case.repeats is not None and repeat >= case.repeats:
+            if repeat >= SIDE_REPEATS and not case.in_full:
                 continue
             turns = [name for name in runners if case.takes(name)]
             for name in turns:
@@ -44,7 +44,7 @@ def measure(
 
 def benchmark(
     who: Contenders,
-    planned: Sequence[Planned],
+    planned: Sequence[Case],
     parameters: Mapping[str, Any],
     *,
     article_tokens: int = ARTICLE_TOKENS,
