@@ -1,8 +1,4 @@
-"""Speed against transformers, behind `specbeam bench`, or `make bench`.
-
-All sides decode the same prompts with the same weights in one process, taking turns. `cases` holds what is decoded,
-`runners` who decodes, and `report` what the runs say.
-"""
+"""The loop of the benchmark, and all of it in one call, as `specbeam bench` and `make bench` do."""
 
 from __future__ import annotations
 

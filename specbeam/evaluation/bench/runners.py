@@ -163,12 +163,8 @@ def _watched(model: Any) -> Iterator[list[tuple[int, float]]]:
         tokens, began = passes[-1]
         passes[-1] = tokens, began + time.perf_counter()
 
-    hooks = [model.register_forward_pre_hook(before, with_kwargs=True), model.register_forward_hook(after)]
-    try:
+    with model.register_forward_pre_hook(before, with_kwargs=True), model.register_forward_hook(after):
         yield passes
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _now(model: Any) -> float:
