@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -92,11 +93,8 @@ def agreement(
         ours = _Search(ids.shape[1])
         request = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         options = {**options, "logits_processor": LogitsProcessorList([ours])}
-        if num_beams == 1:
-            decoded = speculative(pair, request, **options)
-        else:
-            decoded = speculative_beam(pair, request, num_beams=num_beams, **options)
-        ours.result = decoded.sequences[0]
+        decode = speculative if num_beams == 1 else partial(speculative_beam, num_beams=num_beams)
+        ours.result = decode(pair, request, **options).sequences[0]
         noise = max(noise, _noise(target, ids, theirs, of_sums=num_beams > 1))
         for other, control in ((ours, False), (again, True)):
             if other.result == theirs.result:
