@@ -77,10 +77,11 @@ def stopped_at(monkeypatch: pytest.MonkeyPatch, method: str, step: int) -> tuple
     start: list[int] = []
 
     class Gated(LiveDecode):
-        def __init__(self, pair: Any, inputs: Any, name: str, options: Any, every: float):
+        def __init__(self, pair: Any, inputs: Any, methods: Any, every: float):
             start[:] = [inputs["input_ids"].shape[1]]
-            more = {"logits_processor": LogitsProcessorList([gate])} if name == method else {}  # type: ignore[list-item]
-            super().__init__(pair, inputs, name, {**options, **more}, every)
+            if method in methods:
+                methods[method]["logits_processor"] = LogitsProcessorList([gate])  # type: ignore[list-item]
+            super().__init__(pair, inputs, methods, every)
 
     monkeypatch.setattr("specbeam.apps.playground.panel.LiveDecode", Gated)
     return reached, go_on
