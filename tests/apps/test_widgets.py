@@ -249,11 +249,9 @@ def test_what_is_chosen_becomes_the_options_of_each_method() -> None:
     controls.automatic.value, controls.budget.value = False, 0
     settings = controls.settings()
     assert settings.options("greedy") == {"max_new_tokens": 32, "trace": True}
-    assert settings.options("speculative_beam") == {
-        **{"max_new_tokens": 32, "trace": True, "num_beams": 5, "length_penalty": 0.5},
-        "num_assistant_tokens": 0,
-    }
-    assert "num_assistant_tokens" not in settings.options("beam") and not controls.num_beams.disabled
+    beam = {"max_new_tokens": 32, "trace": True, "num_beams": 5, "length_penalty": 0.5}
+    assert settings.options("speculative_beam") == {**beam, "num_assistant_tokens": 0}
+    assert settings.options("beam") == beam and not controls.num_beams.disabled
     controls.method.value = "speculative"
     assert controls.num_beams.disabled and controls.length_penalty.disabled
 

@@ -29,13 +29,13 @@ class Page:
         self.parts: dict[str, Any] = {}
         with gr.Blocks(title="specbeam", analytics_enabled=False) as self.blocks:
             pair = actions.queue.pair
-            gr.HTML(PIECES.header(describe(pair), pair.name), js_on_load=None, apply_default_css=False)
+            self._part(gr.HTML, "head", PIECES.header(describe(pair), pair.name))
             with gr.Row():
                 with gr.Column(scale=1, min_width=300):
                     self._controls()
                 with gr.Column(scale=2, min_width=300):
                     self._results()
-            gr.HTML(PIECES.foot(), js_on_load=None, apply_default_css=False)
+            self._part(gr.HTML, "foot", PIECES.foot())
             self._wire()
 
     def _controls(self) -> None:
@@ -98,8 +98,8 @@ class Page:
         parts["examples"].input(lambda chosen: chosen or "", parts["examples"], parts["prompt"], **quick)
         tree, slider = parts["tree"], parts["slider"]
         slider.input(self._step, slider, tree, trigger_mode="always_last", **quick)
-        parts["back"].click(self._back, slider, [slider, tree], **quick)
-        parts["next"].click(self._next, slider, [slider, tree], **quick)
+        for name, by in (("back", -1), ("next", 1)):
+            parts[name].click(self._move, [slider, gr.State(by)], [slider, tree], **quick)
         wanted = gr.State(False)
         filled = self.blocks.load(self._fill, None, [wanted, parts["status"], *controls], **quick)
         filled.then(self._run_if, {wanted, *controls}, [*both, *single], **long)
@@ -167,14 +167,8 @@ class Page:
     def _step(self, number: Any, request: gr.Request) -> str:
         return self.actions.step(_name(request), int(number or 0))
 
-    def _back(self, number: Any, request: gr.Request) -> dict[Any, Any]:
-        return self._move(int(number or 0) - 1, request)
-
-    def _next(self, number: Any, request: gr.Request) -> dict[Any, Any]:
-        return self._move(int(number or 0) + 1, request)
-
-    def _move(self, number: int, request: gr.Request) -> dict[Any, Any]:
-        number = max(0, min(number, len(self.actions.pictures(_name(request))) - 1))
+    def _move(self, number: Any, by: int, request: gr.Request) -> dict[Any, Any]:
+        number = max(0, min(int(number or 0) + by, len(self.actions.pictures(_name(request))) - 1))
         return {self.parts["slider"]: number, self.parts["tree"]: self.actions.step(_name(request), number)}
 
     def _decode(
