@@ -114,10 +114,8 @@ class Actions:
         decoded = now.results[job.asked.method]
         found = describe_decode(job.asked.method, decoded)
         about = {"tokens": found["sequences"][0], "score": found["scores"][0], "stopped": now.stopped}
-        query = job.asked.query()
-        return decoded.text[0], plain(
-            {**found["stats"], **about, "exact": decoded.exact, "query": query}, "record", nan_as_null=True
-        )
+        about |= {"exact": decoded.exact, "query": job.asked.query()}
+        return decoded.text[0], plain({**found["stats"], **about}, "record", nan_as_null=True)
 
     @contextmanager
     def _job(
