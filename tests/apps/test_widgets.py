@@ -77,10 +77,11 @@ def stopped_at(monkeypatch: pytest.MonkeyPatch, method: str, step: int) -> tuple
     start: list[int] = []
 
     class Gated(LiveDecode):
-        def __init__(self, pair: Any, inputs: Any, name: str, options: Any, every: float):
+        def __init__(self, pair: Any, inputs: Any, methods: Any, every: float):
             start[:] = [inputs["input_ids"].shape[1]]
-            more = {"logits_processor": LogitsProcessorList([gate])} if name == method else {}  # type: ignore[list-item]
-            super().__init__(pair, inputs, name, {**options, **more}, every)
+            if method in methods:
+                methods[method]["logits_processor"] = LogitsProcessorList([gate])  # type: ignore[list-item]
+            super().__init__(pair, inputs, methods, every)
 
     monkeypatch.setattr("specbeam.apps.playground.panel.LiveDecode", Gated)
     return reached, go_on
@@ -248,11 +249,9 @@ def test_what_is_chosen_becomes_the_options_of_each_method() -> None:
     controls.automatic.value, controls.budget.value = False, 0
     settings = controls.settings()
     assert settings.options("greedy") == {"max_new_tokens": 32, "trace": True}
-    assert settings.options("speculative_beam") == {
-        **{"max_new_tokens": 32, "trace": True, "num_beams": 5, "length_penalty": 0.5},
-        "num_assistant_tokens": 0,
-    }
-    assert "num_assistant_tokens" not in settings.options("beam") and not controls.num_beams.disabled
+    beam = {"max_new_tokens": 32, "trace": True, "num_beams": 5, "length_penalty": 0.5}
+    assert settings.options("speculative_beam") == {**beam, "num_assistant_tokens": 0}
+    assert settings.options("beam") == beam and not controls.num_beams.disabled
     controls.method.value = "speculative"
     assert controls.num_beams.disabled and controls.length_penalty.disabled
 
