@@ -33,7 +33,7 @@ class Settings:
 
     def options(self, method: str) -> dict[str, Any]:
         """What a method takes of these, its trace included."""
-        options: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "trace": True}
+        options: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "do_sample": False, "trace": True}
         if "beam" in method:
             options |= {"num_beams": self.num_beams, "length_penalty": self.length_penalty}
         if "speculative" in method:

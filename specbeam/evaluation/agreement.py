@@ -87,7 +87,7 @@ def agreement(
         if len(ids) != 1:
             raise ValueError(f"agreement takes inputs of one prompt each; number {number} holds {len(ids)}.")
         ids = ids.to(target.device)
-        options = {"max_new_tokens": max_new_tokens}
+        options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": False}
         theirs = _generated(target, ids, 0, num_beams, options)
         again = _generated(target, ids, PADDING, num_beams, options)
         ours = _Search(ids.shape[1])
@@ -129,7 +129,6 @@ def _generated(target: Any, ids: Tensor, padding: int, num_beams: int, options: 
         input_ids=padded,
         attention_mask=mask,
         num_beams=num_beams,
-        do_sample=False,
         logits_processor=LogitsProcessorList([search]),
         return_dict_in_generate=True,
         output_logits=num_beams == 1,

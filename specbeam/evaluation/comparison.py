@@ -167,7 +167,7 @@ def add_judge(compared: dict[str, Any], model: Any, tokenizer: Any, system: str 
 
 def _decoder(pair: Pair, decoder: Callable[..., Decoded], options: dict[str, Any]) -> Callable[..., Decoded]:
     def decode(inputs: Any, max_new_tokens: int, seed: int) -> Decoded:
-        return decoder(pair, inputs, max_new_tokens=max_new_tokens, **options)
+        return decoder(pair, inputs, max_new_tokens=max_new_tokens, do_sample=False, **options)
 
     return decode
 

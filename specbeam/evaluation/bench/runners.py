@@ -136,7 +136,7 @@ def _ours(pair: Pair, one: Callable[..., Decoded], several: Callable[..., Decode
     def run(inputs: Mapping[str, Any], num_beams: int) -> Run:
         decode = one if num_beams == 1 else partial(several, num_beams=num_beams)
         began = _now(pair.target)
-        decoded = decode(pair, inputs, max_new_tokens=max_new_tokens)
+        decoded = decode(pair, inputs, max_new_tokens=max_new_tokens, do_sample=False)
         taken, forwarded = _now(pair.target) - began, inputs["input_ids"].numel()
         tokens = [token for sequence in decoded.sequences for token in sequence]
         return Run(taken, tokens, decoded.stats, decoded.stats.peak_kv_tokens, forwarded)
