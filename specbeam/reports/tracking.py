@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from specbeam.experiments.record_table import text
+from specbeam.experiments.record_table import cell, flat
 from specbeam.experiments.records import RunRecord
 
 from .facts import read_run
@@ -146,23 +146,15 @@ def split(record: RunRecord) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]
     """
     values: dict[str, Any] = {}
     tables: dict[str, tuple[Any, Any]] = {}
-
-    def sort(item: Any, name: str) -> None:
-        if isinstance(item, Mapping):
-            for key, inner in item.items():
-                sort(inner, f"{name}/{key}" if name else str(key))
-        elif isinstance(item, list) and item and all(isinstance(row, Mapping) for row in item):
-            columns = list(dict.fromkeys(str(key) for row in item for key in row))
-            tables[_file_name(name)] = columns, [[_cell(row.get(key)) for key in columns] for row in item]
-        elif isinstance(item, list) and item and all(isinstance(row, list) for row in item):
-            columns = [str(number) for number in range(max(map(len, item)))]
-            rows = [[_cell(value) for value in row] + [None] * (len(columns) - len(row)) for row in item]
-            tables[_file_name(name)] = columns, rows
+    for name, item in {**flat(record.metrics, "/"), **flat({"timings": record.timings}, "/")}.items():
+        items = item if isinstance(item, list) else []
+        if items and all(isinstance(row, list) for row in items):
+            items = [{str(number): value for number, value in enumerate(row)} for row in items]
+        if items and all(isinstance(row, Mapping) for row in items):
+            columns = list(dict.fromkeys(str(key) for row in items for key in row))
+            tables[_file_name(name)] = columns, [[cell(row.get(key)) for key in columns] for row in items]
         else:
             values[name] = item
-
-    sort(record.metrics, "")
-    sort(record.timings, "timings")
     if record.seconds is not None:
         values["seconds"] = record.seconds
     if record.error is not None:
@@ -174,7 +166,3 @@ def _file_name(name: str) -> str:
     """The name in letters that are safe in file names, which W&B makes of it; with a hash where it is not the same."""
     safe = "/".join(re.sub(r"[^\w .,=+()-]+|^\.+", "-", part)[:PART_LENGTH] for part in name.split("/"))
     return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
-
-
-def _cell(value: Any) -> Any:
-    return text(value) if isinstance(value, list | dict) else value

@@ -44,15 +44,10 @@ def write_reports(runs_dir: str | Path = "build/runs", out_dir: str | Path = "bu
     for run in runs:
         if run.notebook is not None:
             try:
-                write_page(run, out_dir)
+                write_atomic(out_dir / f"{run.name}.html", page_html(run))
             except ValueError as error:
                 problems[run.name] = f"No page: {error}"
     return write_atomic(out_dir / "index.html", index_html(runs, problems)).resolve()
-
-
-def write_page(run: Run, out_dir: str | Path = "build/reports") -> Path:
-    """Write the page of one run and return its path. Raises ValueError as `page_html` does."""
-    return write_atomic(Path(out_dir) / f"{run.name}.html", page_html(run))
 
 
 def page_html(run: Run) -> str:
