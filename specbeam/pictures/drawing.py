@@ -56,6 +56,15 @@ def counted(number: int, noun: str, plural: str = "s") -> str:
     return f"{number} {noun}{'' if number == 1 else plural}"
 
 
+def duration(seconds: float | None) -> str:
+    """12 s, 34 min, 5.6 h; "" for None."""
+    if seconds is None:
+        return ""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def pass_name(number: int) -> str:
     """What pictures call a target pass; the first one, over the prompt, has no number."""
     return f"pass {number}" if number else "the prompt's pass"

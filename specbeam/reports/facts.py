@@ -67,15 +67,6 @@ def device(record: RunRecord) -> str:
     return " ".join(filter(None, [record.device, record.dtype]))
 
 
-def duration(seconds: float | None) -> str:
-    """12 s, 34 min, 5.6 h; "" for None."""
-    if seconds is None:
-        return ""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 def finished(record: RunRecord) -> str:
     """Date and minute at which the run finished."""
     try:
@@ -114,7 +105,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
     changes = ", with local changes that it does not hold" if record.commit and record.dirty else ""
     versions = [f"{name} {value}" for name, value in record.versions.items() if len(value) < 40]
     hashes = [f"{name} {value}" for name, value in record.versions.items() if len(value) >= 40]
-    lines = {
+    lines: dict[str, Any] = {
         "run": run.name,
         "notebook": record.notebook,
         "status": record.status + (f": {record.error}" if record.error else ""),
@@ -123,9 +114,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         "commit": f"{record.commit or ''}{changes}",
         "notebook hash": record.notebook_sha256,
         "source hash": ", ".join(hashes),
-    }
-    models = [(role, _model(value)) for role, value in record.models.items()]
-    machine = {
+        **{role: _model(value) for role, value in record.models.items()},
         "device": record.device,
         "dtype": record.dtype,
         "threads": record.threads,
@@ -136,8 +125,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         "repeats": record.repeats,
         "record schema": record.schema,
     }
-    everything = [*lines.items(), *models, *machine.items()]
-    return [(name, "not recorded" if value in (None, "") else str(value)) for name, value in everything]
+    return [(name, "not recorded" if value in (None, "") else str(value)) for name, value in lines.items()]
 
 
 def timings(record: RunRecord) -> list[tuple[str, str]]:

@@ -44,7 +44,11 @@ class Tracking:
         if self.tracker is None:
             return None
         try:
-            return track(self.tracker, runs_dir, run)
+            found, page = read_run(runs_dir, run), None
+            if found.notebook is not None:
+                with contextlib.suppress(ValueError):  # too large, or torn: the numbers are still worth tracking
+                    page = page_html(found)
+            return self.tracker(run, found.record, page, Path(runs_dir))
         except Exception as error:  # trackers and networks raise anything, and the next run must go on
             reason = " ".join(str(error).split()) or type(error).__name__
             kept = Path(runs_dir) / f"{run}.json"
@@ -60,19 +64,6 @@ class Tracking:
                 self.log(runs_dir, change.point.name)
 
         return both
-
-
-def track(tracker: Tracker, runs_dir: str | Path, name: str) -> str:
-    """Send the run of this name to a tracker; return where it can be seen.
-
-    Raises ValueError for a record that cannot be read, and whatever the tracker raises.
-    """
-    run = read_run(runs_dir, name)
-    page = None
-    if run.notebook is not None:
-        with contextlib.suppress(ValueError):  # too large, or torn: the numbers are still worth tracking
-            page = page_html(run)
-    return tracker(name, run.record, page, Path(runs_dir))
 
 
 def wandb_tracker() -> Tracker:
