@@ -96,7 +96,7 @@ def test_the_model_options_reach_load_pair(calls):
 
 def test_greedy_methods_are_not_asked_about_beams(calls):
     assert invoke("generate", "hello", "--method", "speculative", "--max-new-tokens", "7").exit_code == 0
-    assert calls["methods"] == [("speculative", {"max_new_tokens": 7})]
+    assert calls["methods"] == [("speculative", {"max_new_tokens": 7, "do_sample": False})]
 
 
 def test_an_inexact_option_reaches_its_method_and_the_summary_says_so(calls, monkeypatch):

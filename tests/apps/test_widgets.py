@@ -164,7 +164,7 @@ def test_a_second_run_after_a_stopped_one_is_whole(pair: Pair) -> None:
     [
         ({"prompt": "   "}, "is empty"),
         ({"draft": "<b>no</b> such"}, "&lt;b&gt;no&lt;/b&gt; such"),
-        ({"max_new_tokens": 100_000}, "max_new_tokens"),
+        ({"max_new_tokens": 0}, "max_new_tokens"),
     ],
 )
 def test_an_error_is_said_in_the_panel_and_the_next_run_is_as_if_nothing_had_been(
@@ -248,8 +248,8 @@ def test_what_is_chosen_becomes_the_options_of_each_method() -> None:
     assert controls.budget.disabled and controls.source() == (None, "auto")
     controls.automatic.value, controls.budget.value = False, 0
     settings = controls.settings()
-    assert settings.options("greedy") == {"max_new_tokens": 32, "trace": True}
-    beam = {"max_new_tokens": 32, "trace": True, "num_beams": 5, "length_penalty": 0.5}
+    assert settings.options("greedy") == {"max_new_tokens": 32, "do_sample": False, "trace": True}
+    beam = {"max_new_tokens": 32, "do_sample": False, "trace": True, "num_beams": 5, "length_penalty": 0.5}
     assert settings.options("speculative_beam") == {**beam, "num_assistant_tokens": 0}
     assert settings.options("beam") == beam and not controls.num_beams.disabled
     controls.method.value = "speculative"

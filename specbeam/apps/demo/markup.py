@@ -11,27 +11,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from specbeam.decoding.decoders import Decoded
 from specbeam.decoding.live import LiveState
 from specbeam.decoding.methods import BASELINES, in_common
 from specbeam.experiments.record_models import describe, describe_decode
 from specbeam.experiments.records import plain
 from specbeam.models.load import Pair
-from specbeam.pictures.drawing import counted, text
+from specbeam.pictures.drawing import counted, templates
 from specbeam.pictures.token_text import token_texts
 
 from .settings import METHODS, Settings
 
-
-def _printable(value: Any) -> Any:
-    """A value of a template: escaped, with signs for characters that cannot be printed."""
-    return Markup(text(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader("specbeam.apps.demo"), autoescape=True, finalize=_printable)
+TEMPLATES = templates("specbeam.apps.demo")
 TEMPLATES.globals |= {"counted": counted, "METHODS": METHODS}
 PIECES: Any = TEMPLATES.get_template("pieces.html.j2").module  # its macros are functions
 STYLE = TEMPLATES.get_template("style.css").render()
