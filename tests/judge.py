@@ -12,10 +12,10 @@ and with a seed of its own, and twice:
 
 1. as they are, which is the control;
 2. with every call of `generate` that a test makes answered by `SpeculativeLM` of that model. The plain model answers
-   the same call beside it, from the same random state. Both have to agree on sequences, scores, logits and beam indices,
-   or on the type of the error, also where the test itself looks at shapes alone. Where specbeam refuses by name, the
-   plain model's answer goes back to the test, so that the calls after it are judged too; and a refused output (hidden
-   states, attentions) is left out of a second try, so that the rest of that answer is.
+   the same call beside it, from the same random state. Both have to agree on the fields of the answer, its tokens,
+   scores, logits and beam indices, or on the type of the error, also where the test itself looks at shapes alone. Where
+   specbeam refuses by name, the plain model's answer goes back to the test, so that the calls after it are judged too;
+   and a refused output (hidden states, attentions) is left out of a second try, so that the rest of that answer is.
 
 What comes out of a test: passed · passed without calling `generate` (says nothing) · refused by name · failed in the
 control as well (says nothing) · skipped by transformers · WRONG. The script ends with status 1 if anything is WRONG.
@@ -33,20 +33,18 @@ import os
 import random
 import re
 import sys
-import traceback
 import unittest
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import wraps
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 import transformers
-from transformers import GenerationConfig, GenerationMixin, set_seed
+from judge_calls import Judge
+from transformers import set_seed
 
 import specbeam as sb
 
@@ -63,8 +61,6 @@ NOT_NEEDED = (
     "tests.test_pipeline_mixin",
     "tests.utils.test_configuration_utils",
 )
-OUTPUT_FLAGS = ("output_attentions", "output_hidden_states")  # refused, and without influence on the rest of an answer
-COMPARED = ("sequences", "scores", "logits", "sequences_scores", "beam_indices")
 
 
 class StandIn(ModuleType):
@@ -108,151 +104,6 @@ def tests_of(cases: type[Any]) -> list[str]:
         return name in vars(mixin) or any(mark.name == "generate" for mark in marks)
 
     return [name for name, _ in inspect.getmembers(cases, inspect.isfunction) if name[:5] == "test_" and belongs(name)]
-
-
-class Judge:
-    """Answers the calls of `generate` that a test makes, and keeps what is to be said of them.
-
-    Attributes:
-        calls: how many there were.
-        refusals: option and message of each that specbeam refused by name.
-        wrong: what differed from the plain model, with the call.
-    """
-
-    def __init__(self, make_draft: Callable[[Any], Any]):
-        self._make_draft, self._inside = make_draft, False
-        self.calls, self.refusals, self.wrong = 0, list[tuple[str, str]](), list[str]()
-
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Every `generate` of a transformers model goes through here meanwhile; those that it calls itself do not."""
-        plain: Any = vars(GenerationMixin)["generate"]
-
-        @wraps(plain)
-        def generate(model: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._inside or not isinstance(model, transformers.PreTrainedModel):
-                return plain(model, *args, **kwargs)
-            self._inside = True
-            try:
-                return self._answer(plain, model, args, kwargs)
-            finally:
-                self._inside = False
-
-        GenerationMixin.generate = generate  # type: ignore[method-assign]
-        try:
-            yield
-        finally:
-            GenerationMixin.generate = plain  # type: ignore[method-assign]
-
-    def _answer(self, plain: Any, model: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        self.calls += 1
-        told = f"{type(model).__name__}.generate({', '.join([*map(brief, args), *map(named, kwargs.items())])})"
-        before = torch.get_rng_state()
-        found, error = self._ours(model, args, kwargs)
-        after = torch.get_rng_state()
-        torch.set_rng_state(before)
-        theirs, raised = attempt(plain, model, *args, **kwargs)
-        if error is not None and raised is None and refused_by_name(error):
-            option = option_of(str(error), model, kwargs)
-            self.refusals.append((option, str(error)))
-            asked = {name: value for name, value in kwargs.items() if name not in OUTPUT_FLAGS}
-            if option in OUTPUT_FLAGS and len(asked) < len(kwargs):
-                torch.set_rng_state(before)
-                found, error = self._ours(model, args, asked)
-                if error is None:
-                    self._compare(found, theirs, told)
-                elif refused_by_name(error):
-                    self.refusals.append((option_of(str(error), model, kwargs), str(error)))
-                else:
-                    self.wrong.append(f"{told}: {shown(error)}")
-            return theirs
-        if error is not None or raised is not None:
-            if type(error) is not type(raised):
-                self.wrong.append(f"{told}: {shown(error)}, but the plain model: {shown(raised)}")
-            if raised is not None:
-                raise raised
-            return theirs
-        torch.set_rng_state(after)
-        self._compare(found, theirs, told)
-        return found
-
-    def _ours(self, model: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, Exception | None]:
-        # what a call changes, the cache that it continues for one, the plain model shall find as it was
-        held = {name: value for name, value in kwargs.items() if not isinstance(value, torch.nn.Module)}
-        given = {**kwargs, **copy.deepcopy(held)}
-        return attempt(lambda: sb.SpeculativeLM(model, self._make_draft(model)).generate(*args, **given))
-
-    def _compare(self, found: Any, theirs: Any, told: str) -> None:
-        if type(found) is not type(theirs):
-            self.wrong.append(f"{told}: a {type(found).__name__}, but the plain model a {type(theirs).__name__}")
-            return
-        if torch.is_tensor(found):
-            found, theirs = {"sequences": found}, {"sequences": theirs}
-        differences = []
-        for name in COMPARED:
-            one, other = found.get(name), theirs.get(name)
-            if (one is None) != (other is None):
-                differences.append(f"{name} is {brief(one)} instead of {brief(other)}")
-            elif one is not None and (why := difference(one, other)):
-                differences.append(f"{name}: {why}")
-        if differences:
-            self.wrong.append(f"{told}: {'; '.join(differences)}")
-
-
-def attempt(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Exception | None]:
-    try:
-        return function(*args, **kwargs), None
-    except Exception as error:
-        return None, error
-
-
-def difference(found: Any, expected: Any) -> str:
-    """Why two tensors, or two tuples of tensors a step, are not the same; empty where they are."""
-    if isinstance(expected, tuple):
-        if len(found) != len(expected):
-            return f"{len(found)} steps instead of {len(expected)}"
-        steps = (difference(*pair) for pair in zip(found, expected, strict=True))
-        return next((f"step {i}: {why}" for i, why in enumerate(steps) if why), "")
-    if found.shape != expected.shape or found.dtype != expected.dtype:
-        return f"{brief(found)} instead of {brief(expected)}"
-    if not expected.is_floating_point():
-        return "" if torch.equal(found, expected) else f"{found.tolist()} instead of {expected.tolist()}"
-    close = 1e-4 if expected.dtype in (torch.float32, torch.float64) else 1e-2
-    if torch.allclose(found, expected, rtol=close, atol=close, equal_nan=True):
-        return ""
-    return f"differs by up to {(found - expected).nan_to_num(posinf=float('inf')).abs().max().item():.3g}"
-
-
-def refused_by_name(error: Exception) -> bool:
-    """Whether specbeam itself raised this ValueError, in so many words."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    own = Path(last.filename).is_relative_to(Path(sb.__file__).parent)
-    return isinstance(error, ValueError) and own and (last.line or "").startswith("raise ")
-
-
-def option_of(message: str, model: Any, kwargs: Mapping[str, Any]) -> str:
-    """The first option or model input that the message names."""
-    known = {*kwargs, *GenerationConfig().to_dict(), *inspect.signature(model.forward).parameters}
-    known |= {*inspect.signature(model.generate).parameters} - {"kwargs", "inputs"}
-    return next((word for word in re.findall(r"\w+", message) if word in known), "(no option)")
-
-
-def brief(value: Any) -> str:
-    if torch.is_tensor(value):
-        return f"<{str(value.dtype).removeprefix('torch.')} {[*value.shape]}>"
-    text = repr(value)
-    return text if len(text) < 60 and "\n" not in text else f"<{type(value).__name__}>"
-
-
-def named(item: tuple[str, Any]) -> str:
-    return f"{item[0]}={brief(item[1])}"
-
-
-def shown(error: Exception | None) -> str:
-    if error is None:
-        return "an answer"
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {str(error)[:300]} ({Path(where.filename).name}:{where.lineno})"
 
 
 def make_draft(kind: str) -> Callable[[Any], Any]:
