@@ -164,7 +164,6 @@ def test_a_second_run_after_a_stopped_one_is_whole(pair: Pair) -> None:
     [
         ({"prompt": "   "}, "is empty"),
         ({"draft": "<b>no</b> such"}, "&lt;b&gt;no&lt;/b&gt; such"),
-        ({"max_new_tokens": 0}, "max_new_tokens"),
     ],
 )
 def test_an_error_is_said_in_the_panel_and_the_next_run_is_as_if_nothing_had_been(
