@@ -32,6 +32,8 @@ class TorchEngine:
     def __init__(self, model: PreTrainedModel, state_layers: tuple[int, ...] = (), traits: Traits | None = None):
         self.model, self.state_layers, self.traits = model, state_layers, traits or Traits.of(model)
         self.name, self.tokens = type(model).__name__, 0
+        # the language model's own: that of a model with images would hand the name of an attention on to all its parts
+        self._config = text_config(model)
 
     def prefill(self, request: Request) -> Output:
         """Read the prompts, long ones in parts of `CHUNK` tokens unless there are further inputs."""
@@ -154,18 +156,16 @@ class TorchEngine:
         """The model's answer to its own inputs, with grouped attention where the model would call PyTorch's."""
         if self.state_layers:
             inputs["output_hidden_states"] = True
-        # the language model's own configuration: that of a model with images would hand the name on to all its parts
-        config = text_config(self.model)
-        attention = getattr(config, ATTENTION, None)
+        attention = getattr(self._config, ATTENTION, None)
         grouped = attention == "sdpa" and self.traits.by_name and self.model.device.type == "cpu"
         self.tokens += input_ids.numel()
         try:
             if grouped:
-                setattr(config, ATTENTION, GROUPED)
+                setattr(self._config, ATTENTION, GROUPED)
             output = self.model(input_ids=input_ids, return_dict=True, **inputs)
         finally:
             if grouped:
-                setattr(config, ATTENTION, attention)
+                setattr(self._config, ATTENTION, attention)
         if not self.state_layers:
             return output.logits, None
         return output.logits, torch.stack([output.hidden_states[layer] for layer in self.state_layers], 2)
