@@ -105,6 +105,7 @@ def _draw(
     """Lengthen every chain to `length` tokens with draws from the draft, all prompts together, token by token."""
     for b, some in enumerate(running):
         source.draft.follow(b, some)
+    last = source.max_depth(running)
     while True:
         ends: list[list[int]] = []
         for tree, some, drafted in zip(source.trees, running, chains, strict=True):
@@ -112,7 +113,7 @@ def _draw(
             # a drafted stop token is judged by the rule like any other, but nothing follows it
             ended = bool(drafted) and tree.tokens[end[0]] in source.request.stop_tokens
             going = not ended and len(drafted) < length
-            ends.append([node for node in end if going and tree.depths[node] < source.max_depth])
+            ends.append([node for node in end if going and tree.depths[node] < last])
         if not any(ends):
             return
         longest = [len(drafted) for drafted in chains]

@@ -14,7 +14,7 @@ number of sequences that run through it, and the prompt is there once.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -44,6 +44,8 @@ class Request:
         position_ids: the model's positions of the prompts, shape (…, batch, prompt length); later tokens count on from
             the last. None counts what the mask shows.
         model_inputs: further arguments of the model's forward pass over the prompts.
+        reach: the deepest nodes that may share a pass with running ones at a depth, for models whose positions change
+            their meaning with the length of the text.
     """
 
     input_ids: Tensor
@@ -54,6 +56,7 @@ class Request:
     pad_token: int = 0
     position_ids: Tensor | None = None
     model_inputs: Mapping[str, Any] = field(default_factory=dict)
+    reach: Callable[[int], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,11 @@ class Engine(Protocol):
     """
 
     name: str  # of the model, for messages
-    tokens: int  # forwarded since the decode began, padding included
+
+    @property
+    def tokens(self) -> int:
+        """Forwarded since the decode began, padding included."""
+        ...
 
     def prefill(self, request: Request) -> Output:
         """Begin a decode: read the prompts into an empty cache; logits at their ends, shape (batch, vocabulary)."""

@@ -15,6 +15,7 @@ from specbeam.core.scorer import TOKEN_TYPES, Output, Request, TreePass
 
 from .attention import GROUPED, alibi_by_position
 from .families import Traits, check_positions, text_config
+from .rope import with_filler
 from .tree_cache import TreeCache
 
 CHUNK = 2048  # tokens of a prompt that are read at once: activations between layers, and masks, grow with it
@@ -48,6 +49,7 @@ class TorchEngine:
         ahead = positions.cpu()[..., -1:] + 1 - torch.from_numpy(seen.sum(1))[:, None]
         self._ahead = ahead if bool(ahead.any()) else None
         self._shift = seen.shape[1] - seen.sum(1)[:, None]
+        self._longest = int(positions.max()) + 1  # of all prompts, also when it is finished before the others
         self._types = {
             name: value[..., -1:] if name == "token_type_ids" else torch.zeros_like(value[..., -1:])
             for name, value in request.model_inputs.items()
@@ -69,8 +71,9 @@ class TorchEngine:
         # there is padding: eager attention gives NaN for a row that sees nothing, and 0 times NaN is NaN further up.
         plain = bool(seen.all()) and not self.traits.windows
         states, logits = [], None
-        for begin in range(0, input_ids.shape[1], CHUNK):
-            end = min(begin + CHUNK, input_ids.shape[1])
+        chunk = CHUNK if self.traits.rope is None else input_ids.shape[1]  # all parts have to be of one length
+        for begin in range(0, input_ids.shape[1], chunk):
+            end = min(begin + chunk, input_ids.shape[1])
             places = np.broadcast_to(np.arange(end), (len(seen), end))
             part = mask[:, :end] if plain else self._mask(causal(seen, begin, end), places[:, begin:], places)
             logits, kept = self._forward(
@@ -82,10 +85,19 @@ class TorchEngine:
 
     def forward(self, tree_pass: TreePass) -> Output:
         """One pass over new nodes of the trees."""
+        filler = None
+        if self.traits.rope is not None:
+            depth = int((tree_pass.positions + self._shift).max()) - self._prompt + 1
+            filler = self.traits.rope.filler_position(self._longest + depth)
+            tree_pass = tree_pass if filler is None else with_filler(tree_pass)
         mask = self._mask(tree_pass.visible, *self._places(tree_pass))
-        tokens, positions = torch.from_numpy(tree_pass.tokens), torch.from_numpy(tree_pass.positions)
+        tokens, positions = torch.from_numpy(tree_pass.tokens), self._ahead_of(torch.from_numpy(tree_pass.positions))
+        if filler is not None:
+            positions[..., -1] = filler
         options = {name: value.expand(*value.shape[:-1], tokens.shape[1]) for name, value in self._types.items()}
-        logits, states = self._forward(tokens, mask, self._ahead_of(positions), tree_pass.slot_positions, **options)
+        logits, states = self._forward(tokens, mask, positions, tree_pass.slot_positions, **options)
+        if filler is not None:
+            self.rollback(tree_pass.visible.shape[2] - 1)
         return Output.of(tree_pass.pick(logits), None if states is None else tree_pass.pick(states))
 
     def _options(self) -> dict[str, Any]:
