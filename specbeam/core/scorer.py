@@ -41,11 +41,9 @@ class Request:
         num_beams: running sequences a prompt.
         stop_tokens: end-of-sequence ids, in the order of the generation config.
         pad_token: fills up sequences that are finished.
-        position_ids: the model's positions of the prompts, shape (…, batch, prompt length); later tokens count on from
-            the last. None counts what the mask shows.
+        position_ids: of the prompts, (…, batch, prompt length); later tokens count on. None counts by the mask.
         model_inputs: further arguments of the model's forward pass over the prompts.
-        reach: the deepest nodes that may share a pass with running ones at a depth, for models whose positions change
-            their meaning with the length of the text.
+        reach: from the depth of running nodes to the deepest that may share their pass; None has no limit.
     """
 
     input_ids: Tensor

@@ -20,14 +20,14 @@ from transformers import PreTrainedModel
 from specbeam.core.beam import Narrow, beam_search
 from specbeam.core.greedy import Pick, argmax, multinomial, token_search
 from specbeam.core.sampling import speculative_sampling
-from specbeam.core.stats import Observer, Progress, Stats, Trace, Tracer
+from specbeam.core.stats import Observer, Stats, Trace, Tracer
 from specbeam.drafts.union import guarded
 from specbeam.engines.target import Target
 
 from .loops import TargetLoops
 from .options import SAVED
 from .relaxed import RelaxedPick, check_relaxed, narrowed_by
-from .watch import Watcher
+from .watch import Watch, Watcher
 
 CHAIN = 5  # drafted tokens a pass of speculative sampling, unless a number is given
 
@@ -58,9 +58,6 @@ class Decoded:
     trace: list[Trace] | None = None  # one a prompt, if asked for
     beam_indices: list[list[int]] | None = None  # beam search only, as transformers'
     exact: bool = True  # whether the options promise the result of the search on the target alone
-
-
-Watch = Callable[[Progress], object]
 
 
 def greedy(

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from specbeam.core.stats import Progress, Trace
+from specbeam.core.stats import Trace
 
 from .decoders import METHODS, Decoded, Pair
+from .watch import Progress
 
 
 @dataclass(frozen=True)

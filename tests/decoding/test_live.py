@@ -12,8 +12,8 @@ from fakes import Oracle, fake_pair, hash_lm
 from transformers import LogitsProcessorList
 
 import specbeam as sb
-from specbeam.core.stats import Progress
 from specbeam.decoding.live import LiveDecode
+from specbeam.decoding.watch import Progress
 from specbeam.engines.target import Target
 
 INPUTS = {"input_ids": torch.tensor([[3, 1, 4]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
