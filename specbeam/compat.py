@@ -8,6 +8,7 @@ may import this file.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -52,9 +53,15 @@ def is_recurrent(model: Any) -> bool:
     return getattr(model, "_is_stateful", False)
 
 
+def is_compiled(model: Any) -> bool:
+    """Whether `torch.compile` made `model`; its module is slow to import, and there already if it has."""
+    dynamo = sys.modules.get("torch._dynamo.eval_frame")
+    return dynamo is not None and isinstance(model, dynamo.OptimizedModule)
+
+
 def uncompiled(model: Any) -> Any:
     """The module that `torch.compile` wrapped, or `model` itself."""
-    return getattr(model, "_orig_mod", model)
+    return model._orig_mod if is_compiled(model) else model
 
 
 def commit_hash(config: Any) -> str | None:
@@ -76,6 +83,7 @@ class GenerationLoops(GenerationMixin):
 
     _is_stateful = False
     target: Any
+    held: Any  # the target as it was handed in, adapters and all
 
     def run_loop(self, loop: Callable[..., Any], input_ids: Tensor, **options: Any) -> Any:
         """Decode the prompts, repeated for every beam and returned sequence; `loop` is transformers' own."""
@@ -108,7 +116,7 @@ _OWN = {"generate", "_sample", "_beam_search", "_get_logits_processor", "_expand
 
 def own_helpers(target: Any) -> dict[str, Any]:
     """What the class of `target` does its own way within `generate`, bound to it."""
-    return {name: getattr(target, name) for name in _own_names(type(target))}
+    return {name: getattr(target, name) for name in _own_names(type(uncompiled(target)))}
 
 
 @lru_cache(maxsize=64)

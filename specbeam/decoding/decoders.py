@@ -15,14 +15,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from specbeam.core.beam import Narrow, beam_search
 from specbeam.core.greedy import Pick, argmax, multinomial, token_search
 from specbeam.core.sampling import speculative_sampling
 from specbeam.core.stats import Observer, Stats, Trace, Tracer
+from specbeam.drafts.model import as_draft
 from specbeam.drafts.union import guarded
 from specbeam.engines.target import Target
+from specbeam.engines.wrappers import held
 
 from .loops import TargetLoops
 from .options import SAVED
@@ -36,15 +37,22 @@ CHAIN = 5  # drafted tokens a pass of speculative sampling, unless a number is g
 class Pair:
     """A target with what decodes it: a draft, the tokenizer of both, and where they came from.
 
+    The target is a causal LM, or a PeftModel with one; of other wrappers the model inside is kept
+    (`engines/wrappers.py`). A draft may be given as a causal LM as well, and becomes a `ModelDraft`.
+
     `revisions` maps "target" (and "draft", where it is a model) to a commit hash of the hub, to the
     fingerprint of the embedded model, or to None for a local folder.
     """
 
-    target: PreTrainedModel
+    target: Any
     draft: Any
     tokenizer: Any
     name: str = "target"
     revisions: dict[str, str | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", held(self.target))
+        object.__setattr__(self, "draft", as_draft(self.draft))
 
 
 @dataclass(frozen=True)
@@ -197,7 +205,7 @@ class _Decode(TargetLoops):
             raise ValueError("inputs has no input_ids; make it with render_prompt(tokenizer, prompt).")
         if twice := sorted(inputs.keys() & options.keys()):
             raise ValueError(f"{', '.join(twice)} stands in inputs and among the options; give it once.")
-        target, pair = Target.of(self.target), self._pair
+        target, pair = Target.of(self.held), self._pair
         defaults = {"max_new_tokens": 64, "num_beams": 1 if self._instead_of_beams else 4}
         options = self.resolve({"tokenizer": pair.tokenizer, **inputs, **options}, defaults, drop_in=False)
         on_device = {name: options[name].to(target.model.device) for name in inputs if hasattr(options[name], "to")}

@@ -16,7 +16,6 @@ from transformers import (
     GenerationConfig,
     MaxLengthCriteria,
     MaxTimeCriteria,
-    PreTrainedModel,
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
@@ -24,7 +23,7 @@ from specbeam.core.beam import fill_token
 from specbeam.core.source import Source
 from specbeam.core.stats import Stats
 from specbeam.core.tree import ROOT
-from specbeam.drafts.model import ModelDraft
+from specbeam.drafts.model import as_draft
 from specbeam.drafts.union import guarded
 from specbeam.engines.target import Target
 
@@ -35,7 +34,7 @@ class SpeculativeLM(TargetLoops):
     """A drop-in for `target` whose `generate` needs fewer target passes.
 
     Args:
-        target: any causal LM whose attention takes a tree mask.
+        target: any causal LM whose attention takes a tree mask, or a wrapper of one (`engines/wrappers.py`).
         draft: a `Draft`, or a causal LM with the target's vocabulary.
         num_assistant_tokens: most drafted tokens a pass and prompt; None chooses.
 
@@ -43,10 +42,10 @@ class SpeculativeLM(TargetLoops):
         ValueError: for targets that cannot be served, naming the reason.
     """
 
-    def __init__(self, target: PreTrainedModel, draft: Any, num_assistant_tokens: int | None = None):
+    def __init__(self, target: Any, draft: Any, num_assistant_tokens: int | None = None):
         Target.of(target)
         super().__init__(target)
-        self.draft = ModelDraft(draft) if isinstance(draft, PreTrainedModel) else draft
+        self.draft = as_draft(draft)
         self.num_assistant_tokens = num_assistant_tokens
         self.stats: Stats | None = None
         self._opened: Source | None = None  # within `generate`
@@ -65,7 +64,7 @@ class SpeculativeLM(TargetLoops):
         asked = options.pop("num_assistant_tokens", None)
         asked = asked if asked is not None else self.given("num_assistant_tokens", saved=None)[0]
         size = self.num_assistant_tokens if asked is None else asked
-        target = Target.of(self.target)
+        target = Target.of(self.held)
         with target.decoding(guarded(self.draft, target.ranks), size) as source:
             self._opened, self.stats = source, source.stats
             try:

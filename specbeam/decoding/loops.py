@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers import GenerationConfig, GenerationMixin
 
 from specbeam.compat import LOOP_ARGUMENTS, PREFILL_ONLY, GenerationLoops, own_helpers
 from specbeam.core.scorer import TOKEN_TYPES, Request
 from specbeam.engines.target import Target
+from specbeam.engines.wrappers import held, unwrapped
 
 from .options import OFF_IN_LOOPS, check_options, check_prompts, source_of
 
@@ -32,21 +33,22 @@ _OF_MEDIA = ("pixel", "image", "video", "audio", "vision", "input_features", "in
 class TargetLoops(GenerationLoops):
     """Has all that `target` has, and a `generate` whose loop is `run_loop`."""
 
-    def __init__(self, target: PreTrainedModel):
-        self.target: Any = target
-        self.main_input_name = getattr(target, "main_input_name", "input_ids")
-        vars(self).update(own_helpers(target))
+    def __init__(self, target: Any):
+        self.held: Any = held(target)  # adapters are switched there
+        self.target: Any = unwrapped(target)
+        self.main_input_name = getattr(self.target, "main_input_name", "input_ids")
+        vars(self).update(own_helpers(self.target))
 
     def __getattr__(self, name: str) -> Any:
-        if name == "target":  # not there yet while a copy is being made
+        if name in ("held", "target"):  # not there yet while a copy is being made
             raise AttributeError(name)
-        value = getattr(self.target, name)
-        return partial(self._chained, value) if getattr(value, "__self__", None) is self.target else value
+        value = getattr(self.held, name)
+        return partial(self._chained, value) if getattr(value, "__self__", None) is self.held else value
 
     def _chained(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """What a method of the target returns; `model.eval()` returns the model, and so this."""
         result = method(*args, **options)
-        return self if result is self.target else result
+        return self if result is self.held else result
 
     @property
     def forward(self) -> Callable[..., Any]:

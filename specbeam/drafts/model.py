@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from specbeam.core.draft import Draft, Proposal
 from specbeam.core.scorer import TOP_TOKENS, Output, Request, TreeScorer
 from specbeam.core.tree import ROOT, TokenTree
 from specbeam.engines.target import Target
+from specbeam.engines.wrappers import held
 
 
 class ModelDraft(Draft):
     """A smaller causal LM with the target's vocabulary. It has its own cache over the same trees.
 
     Args:
-        model: the draft model.
+        model: the draft model, or a wrapper of one (`engines/wrappers.py`).
         width: proposals a node.
         temperature: None proposes the likeliest tokens; a positive value draws them without replacement from the
             draft's distribution at that temperature (the Gumbel-top-k trick; Kool et al. 2019, section 2.3).
@@ -28,7 +29,7 @@ class ModelDraft(Draft):
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: Any,
         width: int = 8,
         temperature: float | None = None,
         top_k: int | None = None,
@@ -38,7 +39,7 @@ class ModelDraft(Draft):
             raise ValueError(f"width and top_k must be at least 1, got {width} and {top_k}.")
         if temperature is not None and temperature <= 0:
             raise ValueError(f"temperature must be positive, got {temperature}; None proposes the likeliest tokens.")
-        self.model, self.width, self.temperature, self.top_k = model, width, temperature, top_k
+        self.model, self.width, self.temperature, self.top_k = held(model), width, temperature, top_k
         self.generator, self._own = generator, generator is None
         self._scorer: TreeScorer | None = None
 
@@ -101,3 +102,14 @@ class ModelDraft(Draft):
         chosen = log_probs.gather(-1, tokens).tolist()
         rows = zip(tokens.tolist(), chosen, values.tolist(), strict=True)
         return [[Proposal(t, p) for t, p, v in zip(*row, strict=True) if v > -math.inf] for row in rows]
+
+
+def as_draft(draft: Any) -> Any:
+    """`draft` if it proposes (or is None, which proposes nothing), and a `ModelDraft` of a causal LM.
+
+    Raises:
+        ValueError: for what is neither.
+    """
+    if draft is None or hasattr(draft, "expand") or hasattr(draft, "propose"):
+        return draft
+    return ModelDraft(draft)

@@ -42,7 +42,7 @@ class TextDraft(Draft):
         if ahead < 0:
             raise ValueError(f"ahead must not be negative, got {ahead}.")
         self.inner, self.mapping, self.ahead = ModelDraft(model, width), mapping, ahead
-        self.model, self.prompt_overlap = model, 0.0
+        self.model, self.prompt_overlap = self.inner.model, 0.0
 
     @property
     def overlap(self) -> float:

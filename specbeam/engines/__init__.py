@@ -12,6 +12,7 @@ May import `core`, `files` and `compat`. Read in this order:
     draft_size     how many nodes to draft, from foresight and latency
     latency        measures and remembers a target's latency curve
     memory, ranks  lack of memory; processes that share a target
+    wrappers       from a model as people hold it (adapters, compiled, data-parallel) to the causal LM inside
     target         puts all this together for one loaded model: `Target.of(model).decoding(...)` is a source
     packing        linear layers laid out for a few rows at a time on a CPU
 """

@@ -66,7 +66,9 @@ def alibi_by_position(model: PreTrainedModel, allowed: Tensor, positions: Tensor
     batch, slots = positions.shape
 
     def rearranged(module: Any, args: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        nonlocal allowed, positions
         mask, alibi = options["attention_mask"], options["alibi"]
+        allowed, positions = allowed.to(mask.device), positions.to(mask.device)
         added = mask[:, :, -1:].expand(batch, -1, -1, -1)
         places = positions[:, None, None].expand(-1, added.shape[1], -1, -1)
         mask = added.gather(-1, places).expand(-1, -1, allowed.shape[2], -1)

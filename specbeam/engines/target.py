@@ -31,6 +31,7 @@ from .ranks import Ranks, sharing
 from .rope import RereadingEngine
 from .sequences import SequenceEngine
 from .torch_engine import TorchEngine
+from .wrappers import unwrapped
 
 _ATTRIBUTE = "_specbeam_target"
 _MAKING = threading.Lock()  # two threads that meet a model at once share one target
@@ -59,6 +60,10 @@ class DecodeLock:
         self._holder = 0
         self._lock.release()
 
+    def __reduce__(self) -> Any:
+        """A copy of what it locks has a lock of its own."""
+        return DecodeLock, (self._what,)
+
 
 class Target:
     """A causal LM that is decoded: which engine forwards it, what a pass costs, and who decodes with it now.
@@ -84,8 +89,12 @@ class Target:
         self._corrected = False
 
     @classmethod
-    def of(cls, model: PreTrainedModel) -> Target:
-        """The target of `model`, made at the first call. It goes with the model, and a copy has one of its own."""
+    def of(cls, model: Any) -> Target:
+        """The target of `model`, or of the causal LM in a wrapper, made at the first call.
+
+        It goes with the model, and a copy has one of its own.
+        """
+        model = unwrapped(model)
         with _MAKING:
             known = vars(model).get(_ATTRIBUTE)
             if not isinstance(known, Target) or known._model() is not model:

@@ -50,12 +50,16 @@ class TorchEngine:
         self._ahead = ahead if bool(ahead.any()) else None
         self._shift = seen.shape[1] - seen.sum(1)[:, None]
         self._longest = int(positions.max()) + 1  # of all prompts, also when it is finished before the others
+        further = {
+            name: value.to(device) if isinstance(value, Tensor) else value
+            for name, value in request.model_inputs.items()
+        }
         self._types = {
             name: value[..., -1:] if name == "token_type_ids" else torch.zeros_like(value[..., -1:])
-            for name, value in request.model_inputs.items()
+            for name, value in further.items()
             if name in TOKEN_TYPES
         }
-        if request.model_inputs:
+        if further:
             inputs = self.model.prepare_inputs_for_generation(  # type: ignore[operator]
                 input_ids,
                 past_key_values=self.cache,
@@ -63,7 +67,7 @@ class TorchEngine:
                 position_ids=positions.to(device) if self.traits.takes_positions else None,
                 use_cache=True,
                 is_first_iteration=True,
-                **request.model_inputs,
+                **further,
             )
             logits, kept = self._read(**{**inputs, **self._options()})
             return Output.of(logits[:, -1], kept)

@@ -20,6 +20,8 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from specbeam.compat import is_causal_lm
 from specbeam.drafts.token_mapping import same_vocabulary
 
+from .adapters import CONFIG as ADAPTER
+from .adapters import adapter_config, base_of, has_tokenizer, refuse_unservable_adapter, require_peft, with_adapter
 from .embedded import safetensors_intact
 
 
@@ -30,12 +32,16 @@ def load_model(
     place: dict[str, Any],
     revision: str | None,
     quantization_config: Any = None,
-) -> PreTrainedModel:
-    """A causal LM in evaluation mode without gradients. Raises ValueError with a remedy.
+    trust_remote_code: bool = False,
+) -> Any:
+    """A causal LM in evaluation mode without gradients, or a PeftModel of one for an adapter's folder or hub id.
 
     role: "target" or "draft", for error messages.
     place: one of {"device": …}, {"device_map": …} and {"tp_plan": …}.
     quantization_config: for `from_pretrained`; a quantized checkpoint needs none.
+    trust_remote_code: whether code in the checkpoint may run.
+
+    Raises ValueError with a remedy.
     """
     if quantization_config is not None and not isinstance(quantization_config, QuantizationConfigMixin | dict):
         raise ValueError(
@@ -44,24 +50,39 @@ def load_model(
         )
     name = _checked_source(source, role)
     with _readable_errors(source, role), _quiet():
-        config = AutoConfig.from_pretrained(name, revision=revision)
+        adapter = adapter_config(name, revision)
+    if adapter is not None:
+        if "tp_plan" in place:
+            raise ValueError(f"{role} {name!r} is an adapter, which tp_plan cannot share out; leave tp_plan out")
+        with _readable_errors(source, role):
+            refuse_unservable_adapter(name, role, revision)
+        base, at = base_of(adapter, name, role), adapter.get("revision")
+        model = load_model(base, f"base model of the {role}", dtype, place, at, quantization_config, trust_remote_code)
+        with _readable_errors(source, role), _quiet():
+            return with_adapter(model, name, role, revision).eval().requires_grad_(False)
+    if (Path(name) / ADAPTER).is_file():
+        require_peft(name, role)  # without it transformers would leave the adapter out
+    with _readable_errors(source, role), _quiet():
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
         kind = getattr(config, "model_type", type(config).__name__)
         if getattr(config, "is_encoder_decoder", False):
             raise ValueError(
                 f"{role} {str(source)!r} is an encoder-decoder model ({kind}); only decoder-only causal LMs "
                 "such as Llama, Qwen or GPT-2 can be decoded here"
             )
-        if not is_causal_lm(config):
+        own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+        if not is_causal_lm(config) and not own_code:
             raise ValueError(
                 f"{role} {str(source)!r} ({kind}) is not a causal LM that transformers can load; "
                 "give one that AutoModelForCausalLM accepts, such as a Llama, Qwen or GPT-2"
             )
         quantized = quantization_config is not None or getattr(config, "quantization_config", None) is not None
         options = _placement_options(place, quantized)
+        options |= {"revision": revision, "trust_remote_code": trust_remote_code}
         if quantization_config is not None:
             options["quantization_config"] = quantization_config
         try:
-            model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=dtype, **options)
+            model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **options)
         except (ValueError, ImportError, OSError):
             raise
         except Exception as error:  # the files are intact, so the quantizer has failed
@@ -85,9 +106,17 @@ def _placement_options(place: dict[str, Any], quantized: bool) -> dict[str, Any]
     return {"device_map": place.get("device_map")}
 
 
-def load_tokenizer(source: str | os.PathLike, role: str, revision: str | None) -> Any:
+def load_tokenizer(source: str | os.PathLike, role: str, revision: str | None, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model; of an adapter its own if it has one, else that of its base model."""
+    name = _checked_source(source, role)
     with _readable_errors(source, f"the tokenizer of {role}"):
-        return AutoTokenizer.from_pretrained(_checked_source(source, role), revision=revision)
+        adapter = adapter_config(name, revision)
+        if adapter is not None and not (Path(name).is_dir() and not has_tokenizer(name)):
+            with contextlib.suppress(OSError, ValueError):
+                return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+        if adapter is not None:
+            name, revision = base_of(adapter, name, role), adapter.get("revision")
+        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
 
 
 def _checked_source(source: str | os.PathLike, role: str) -> str:
@@ -100,7 +129,7 @@ def _checked_source(source: str | os.PathLike, role: str) -> str:
         if isinstance(source, Path) or text.startswith((".", "~", "/", "\\")) or text.count("/") > 1 or not text:
             raise ValueError(f"{role} folder {text!r} does not exist; check the path, or give a hub id such as 'gpt2'")
         return text
-    if not (folder / "config.json").is_file():
+    if not any((folder / file).is_file() for file in ("config.json", ADAPTER)):
         raise ValueError(f"{role} folder {text!r} has no config.json; give the folder that save_pretrained wrote")
     damaged = [file.name for file in sorted(folder.glob("*.safetensors")) if not safetensors_intact(file)]
     with contextlib.suppress(OSError, ValueError, KeyError):
@@ -119,6 +148,11 @@ def _readable_errors(source: str | os.PathLike, role: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
+        if "trust_remote_code" in str(error):
+            raise ValueError(
+                f"{role} {str(source)!r} brings code of its own (auto_map in its configuration), which is run only "
+                "where you trust it: load_pair(…, trust_remote_code=True)"
+            ) from error
         if str(source) in str(error):  # it already names the model
             raise
         raise ValueError(f"{role} {str(source)!r} cannot be loaded: {_first_line(error)}") from error

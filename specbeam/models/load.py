@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
 from specbeam.compat import commit_hash
 from specbeam.core.draft import Draft, NoDraft
@@ -25,6 +24,7 @@ from specbeam.drafts.trained import SHIPPED, WEIGHTS, load_draft
 from specbeam.drafts.union import UnionDraft
 from specbeam.engines.packing import pack_linear, packable
 from specbeam.engines.target import Target
+from specbeam.engines.wrappers import has_adapters, held, unwrapped
 
 from .checkpoints import check_rows, load_model, load_tokenizer, unreadable, warn_if_larger
 from .embedded import NAME, embedded_folder
@@ -45,17 +45,19 @@ def load_pair(
     draft_revision: str | None = None,
     packed: bool | str = "auto",
     quantization_config: Any = None,
+    trust_remote_code: bool = False,
     compile: bool | dict[str, Any] = False,
     cuda_graphs: bool = False,
 ) -> Pair:
     """Load a target model, its tokenizer and a draft.
 
-    target: hub id or folder of any Hugging Face causal LM; None is the embedded SmolLM2-135M-Instruct.
+    target: hub id or folder of any Hugging Face causal LM, or of a PEFT adapter for one (which needs the package
+        peft, and is not packed); None is the embedded SmolLM2-135M-Instruct.
     draft: "auto" (recall and n-gram lookup together, and the trained draft where the target is the embedded one),
         "trained" (that draft alone), "recall", "ngram" or "none"; a folder that `specbeam distill` wrote; the hub id
-        or folder of a smaller model, which drafts through the text if its vocabulary differs from the target's; a
-        loaded model with the target's ids; or any object with a draft's `expand` method. Write "./recall" for a folder
-        of that name.
+        or folder of a smaller model or adapter, which drafts through the text if its vocabulary differs from the
+        target's; a loaded model with the target's ids; or any object with a draft's `expand` or `propose` method. Write
+        "./recall" for a folder of that name.
     dtype: "float32", "bfloat16", "float16", "float64", a torch dtype, or "auto": as the checkpoint is stored.
     device: "auto" picks CUDA, then MPS, then CPU.
     device_map: handed to transformers' `from_pretrained` for models larger than one GPU; excludes `device`.
@@ -68,6 +70,8 @@ def load_pair(
         quantized checkpoint needs none. Tokens equal those of `generate` with the same quantized weights. If
         activations are quantized too (bitsandbytes' 8 bits), rounding amplifies noise: `generate` then differs from
         itself under padding, and tokens may differ as much (`specbeam.evaluation.agreement` measures it).
+    trust_remote_code: whether code that comes with target or draft may run (`auto_map` in config.json). A model of such
+        code is tried on a tiny tree first, and read by sequences if it cannot take one.
     compile: whether to run the target through `torch.compile`, or the options for it; True is {"dynamic": True}, one
         compilation for trees of all sizes. The first passes take a minute or more, and packed weights cannot be
         compiled: on a CPU packing is faster and available at once.
@@ -81,6 +85,11 @@ def load_pair(
         raise ValueError(f"compile={compile!r} is none of True, False, or a dict of torch.compile's options")
     if compile is not False and packed is True:
         raise ValueError("packed weights cannot be compiled: give compile or packed=True")
+    if target is not None and not isinstance(target, str | os.PathLike):
+        raise ValueError(
+            f"target is a {type(target).__name__}, and load_pair loads a hub id or a folder; a loaded model goes into "
+            "Pair(target=model, draft=…, tokenizer=…)"
+        )
     torch_dtype = _dtype(dtype)
     place = _placement(device, device_map, tp_plan)
     if packed not in (True, False, "auto"):
@@ -93,18 +102,20 @@ def load_pair(
         name, target_revision = NAME, source.name.rpartition("-")[2]
     else:
         source, name, target_revision = target, str(target), None
-    model = load_model(source, "target", torch_dtype, place, revision, quantization_config)
-    tokenizer = load_tokenizer(source, "target", revision)
+    model = load_model(source, "target", torch_dtype, place, revision, quantization_config, trust_remote_code)
+    tokenizer = load_tokenizer(source, "target", revision, trust_remote_code)
     revisions: dict[str, str | None] = {"target": target_revision or commit_hash(model.config)}
-    found = _without_loading(draft, model, tokenizer, trained=target is None)
+    found = _without_loading(draft, unwrapped(model), tokenizer, trained=target is None)
     if found is None:
-        small = load_model(draft, "draft", torch_dtype, {"device": model.device}, draft_revision)
+        at, trust = {"device": model.device}, trust_remote_code
+        small = load_model(draft, "draft", torch_dtype, at, draft_revision, trust_remote_code=trust)
         warn_if_larger(small, model)
         revisions["draft"] = commit_hash(small.config)
-        found = _model_draft(small, load_tokenizer(draft, "draft", draft_revision), tokenizer, packed), str(draft)
+        theirs = load_tokenizer(draft, "draft", draft_revision, trust)
+        found = _model_draft(small, theirs, tokenizer, packed), str(draft)
     if compile is not False:
         try:
-            model.compile(**({"dynamic": True} if compile is True else compile))
+            unwrapped(model).compile(**({"dynamic": True} if compile is True else compile))
         except TypeError as error:
             raise ValueError(f"compile={compile!r}: {error}") from error
         packed = False
@@ -113,16 +124,12 @@ def load_pair(
     return Pair(_pack(model, packed), found[0], tokenizer, f"{name} + {found[1]}", revisions)
 
 
-def _without_loading(draft: Any, model: PreTrainedModel, tokenizer: Any, trained: bool) -> tuple[Any, str] | None:
+def _without_loading(draft: Any, model: Any, tokenizer: Any, trained: bool) -> tuple[Any, str] | None:
     """A draft for which no other model has to be loaded, and its name; None for the hub id or folder of a model.
 
     trained: whether "auto" includes the shipped draft beside recall and n-grams.
     """
-    if isinstance(draft, PreTrainedModel):
-        check_rows(draft, tokenizer)
-        warn_if_larger(draft, model)
-        return ModelDraft(draft), type(draft).__name__
-    if hasattr(draft, "expand"):
+    if hasattr(draft, "expand") or hasattr(draft, "propose"):
         return draft, type(draft).__name__
     if isinstance(draft, str) and draft in DRAFTS:
         return DRAFTS[draft](), draft
@@ -132,16 +139,23 @@ def _without_loading(draft: Any, model: PreTrainedModel, tokenizer: Any, trained
     if draft == "trained":
         return EagleDraft(load_draft(SHIPPED, model)), draft
     if not isinstance(draft, str | os.PathLike):
-        raise ValueError(
-            f"draft={draft!r} is no draft: give one of 'auto', 'trained', {', '.join(map(repr, DRAFTS))}, a hub id or "
-            "folder, a loaded model, or an object with an `expand` method"
-        )
+        try:
+            small = held(draft)
+        except ValueError as error:
+            shown = type(draft).__name__ if hasattr(draft, "forward") else repr(draft)
+            raise ValueError(
+                f"draft={shown} is no draft: give one of 'auto', 'trained', {', '.join(map(repr, DRAFTS))}, a hub id "
+                f"or folder, a loaded model, or an object with an `expand` or `propose` method ({error})"
+            ) from error
+        check_rows(small, tokenizer)
+        warn_if_larger(small, model)
+        return ModelDraft(small), type(small).__name__
     if (Path(draft) / WEIGHTS).is_file():
         return EagleDraft(load_draft(draft, model)), str(draft)
     return None
 
 
-def _model_draft(small: PreTrainedModel, theirs: Any, tokenizer: Any, packed: bool | str) -> Draft:
+def _model_draft(small: Any, theirs: Any, tokenizer: Any, packed: bool | str) -> Draft:
     """The draft of a model with the tokenizer `theirs`; it drafts through text unless both use the same ids."""
     if same_vocabulary(tokenizer, theirs) and not unreadable(small, tokenizer):
         return ModelDraft(_pack(small, packed))
@@ -188,8 +202,12 @@ def _placement(device: str | torch.device, device_map: Any, tp_plan: Any) -> dic
     return {"device": chosen}
 
 
-def _pack(model: PreTrainedModel, packed: bool | str) -> PreTrainedModel:
-    """Pack the model if asked to; with "auto" if it can be packed."""
+def _pack(model: Any, packed: bool | str) -> Any:
+    """Pack the model if asked to; with "auto" if it can be packed. Adapters read the weights that packing frees."""
+    if packed is not False and has_adapters(model):
+        if packed is True:
+            raise ValueError("a model with adapters cannot be packed: leave packed out, or merge_and_unload them first")
+        return model
     if packed is True:
         return pack_linear(model)
     if packed == "auto" and packable(model):

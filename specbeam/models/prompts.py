@@ -21,11 +21,15 @@ def render_prompt(
     helpful AI assistant named SmolLM, …"). Special tokens come from the template alone, so that there is no second
     BOS. Without a template the text is tokenized as it is, after `system` and a blank line.
 
+    A conversation whose last message is the assistant's is a prefill: that message stays open, and what is generated
+    continues it, as with `continue_final_message=True` of transformers' `apply_chat_template`. Many templates strip
+    spaces at its end.
+
     prompt: a string, a conversation (a list of message dicts), or a list of either.
     debug: print the rendered text of every prompt.
 
     The tokenizer is not changed and needs no pad token. Raises ValueError for an empty prompt, for a template that
-    refuses a system turn, and for messages that cannot be rendered.
+    refuses a system turn or cannot leave the assistant's message open, and for messages that cannot be rendered.
     """
     texts = [_render(tokenizer, each, system) for each in _as_list(prompt)]
     if debug:
@@ -80,17 +84,47 @@ def _render(tokenizer: Any, prompt: Prompt, system: str | None) -> str:
 def _apply_template(tokenizer: Any, messages: list[Message]) -> str:
     from jinja2 import TemplateError
 
+    if messages[-1].get("role") == "assistant":
+        return _continued(tokenizer, messages)
     try:
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except TemplateError as error:
-        if messages[0].get("role") == "system":
-            try:  # does the template refuse the system turn only?
-                tokenizer.apply_chat_template(messages[1:], tokenize=False, add_generation_prompt=True)
-            except TemplateError:
-                pass
-            else:
-                raise ValueError(
-                    f"the chat template of this model refuses a system prompt ({error}); "
-                    "leave `system` out and put its text in front of the prompt"
-                ) from error
+        if _refuses_system(tokenizer, messages, add_generation_prompt=True):
+            raise _system_refused(error) from error
         raise ValueError(f"the chat template of this model refuses these messages: {error}") from error
+
+
+def _continued(tokenizer: Any, messages: list[Message]) -> str:
+    """The conversation with the assistant's message at its end left open."""
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, continue_final_message=True)
+    except (TemplateError, ValueError, TypeError) as error:
+        if _refuses_system(tokenizer, messages, continue_final_message=True):
+            raise _system_refused(error) from error
+        first = next(iter(str(error).splitlines()), "")
+        shown = repr(messages[-1].get("content"))
+        raise ValueError(
+            f"the assistant's message {shown if len(shown) < 80 else shown[:77] + '…'} at the end of the conversation "
+            f"cannot be continued with the chat template of this model ({first}); end the conversation with the user's "
+            "message, or render the text yourself and tokenize it with add_special_tokens=False"
+        ) from error
+
+
+def _refuses_system(tokenizer: Any, messages: list[Message], **options: Any) -> bool:
+    """Whether the template takes the messages once a system turn at their beginning is left out."""
+    if messages[0].get("role") != "system" or len(messages) < 2:
+        return False
+    try:
+        tokenizer.apply_chat_template(messages[1:], tokenize=False, **options)
+    except Exception:  # of whatever kind: it is the messages then
+        return False
+    return True
+
+
+def _system_refused(error: Exception) -> ValueError:
+    return ValueError(
+        f"the chat template of this model refuses a system prompt ({error}); "
+        "leave `system` out and put its text in front of the prompt"
+    )

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from tiny_models import chat_tokenizer, tiny_llama
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+import specbeam as sb
 from specbeam.models.prompts import render_prompt
 
 WORDS = ["<unk>", "<s>", "</s>", "user", "assistant", "system", "hello", "world", "be", "brief", "again", ":"]
@@ -97,3 +99,71 @@ def test_empty_and_ill_typed_prompts_are_refused(template, prompt):
 def test_messages_without_a_template_are_refused():
     with pytest.raises(ValueError, match="no chat template"):
         render_prompt(make_tokenizer(), [{"role": "user", "content": "hello"}])
+
+
+CLOSED = (
+    "{{ bos_token }}{% for m in messages %} {{ m['role'] }} : {{ m['content'] }} </s>{% endfor %}"
+    "{% if add_generation_prompt %} assistant :{% endif %}"
+)
+USER_LAST = "{% if messages[-1].role != 'user' %}{{ raise_exception('user turn last') }}{% endif %}"
+PREFILL = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "world be"}]
+
+
+def by_hand(tokenizer, messages):
+    return tokenizer.apply_chat_template(messages, continue_final_message=True, return_dict=False)
+
+
+@pytest.mark.parametrize("system", [None, "be brief"])
+def test_an_assistants_message_at_the_end_stays_open(system):
+    tokenizer = make_tokenizer(CLOSED)
+    inputs = render_prompt(tokenizer, PREFILL, system=system)
+    messages = [{"role": "system", "content": system}, *PREFILL] if system else PREFILL
+    assert inputs.input_ids.tolist() == [by_hand(tokenizer, messages)]
+    assert words(tokenizer, inputs.input_ids[0])[-4:] == ["assistant", ":", "world", "be"]
+
+
+def test_open_and_new_answers_may_stand_in_one_batch():
+    tokenizer = make_tokenizer(CLOSED)
+    blocks = [PREFILL[0], {"role": "assistant", "content": [{"type": "text", "text": "again"}]}]
+    inputs = render_prompt(tokenizer, [PREFILL, "hello"])
+    assert inputs.attention_mask.sum(1).tolist() == [9, 7]
+    read = "m['content'] if m.role == 'user' else m.content[0].text }}"
+    in_blocks = make_tokenizer(CLOSED.replace("m['content'] }}", read))
+    assert words(in_blocks, render_prompt(in_blocks, blocks).input_ids[0])[-1] == "again"
+    empty = [PREFILL[0], {"role": "assistant", "content": ""}]
+    assert words(tokenizer, render_prompt(tokenizer, empty).input_ids[0])[-2:] == ["assistant", ":"]
+
+
+def test_decoding_continues_an_open_answer():
+    tokenizer, model = chat_tokenizer(), tiny_llama()
+    messages = [{"role": "user", "content": "It rains"}, {"role": "assistant", "content": "a river"}]
+    row = torch.tensor([by_hand(tokenizer, messages)])
+    wanted = model.generate(row, attention_mask=torch.ones_like(row), max_new_tokens=8, num_beams=3)
+    decoded = sb.speculative_beam(
+        sb.Pair(model, sb.RecallDraft(), tokenizer),
+        render_prompt(tokenizer, messages),
+        max_new_tokens=8,
+        num_beams=3,
+    )
+    assert decoded.sequences[0] == wanted[0, row.shape[1] :].tolist()
+
+
+@pytest.mark.parametrize(
+    "template, content, reason",
+    [
+        ("{% for m in messages %}{{ m['content'] | upper }}{% endfor %}", "world", "does not appear"),
+        ("{% for m in messages if m.role == 'user' %}{{ m['content'] }}{% endfor %}", "world", "does not appear"),
+        (CLOSED, None, "no .content. to continue"),
+        (CLOSED, 3, "int"),
+        (USER_LAST + CLOSED, "world", "user turn last"),
+    ],
+)
+def test_a_template_that_cannot_leave_an_answer_open_is_refused_with_the_remedy(template, content, reason):
+    messages = [PREFILL[0], {"role": "assistant", "content": content}]
+    with pytest.raises(ValueError, match=rf"cannot be continued.*{reason}.*end the conversation with the user's"):
+        render_prompt(make_tokenizer(template), messages)
+
+
+def test_a_system_turn_that_is_refused_before_an_open_answer_is_named():
+    with pytest.raises(ValueError, match=r"refuses a system prompt.*not supported"):
+        render_prompt(make_tokenizer(NO_SYSTEM + CLOSED), PREFILL, system="be brief")

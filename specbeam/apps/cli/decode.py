@@ -27,6 +27,7 @@ def generate(
     target: options.Target = None,
     draft: options.Draft = "auto",
     system: options.System = None,
+    prefill: options.Prefill = None,
     dtype: options.DType = "auto",
     device: options.Device = "auto",
     device_map: options.DeviceMap = None,
@@ -49,7 +50,9 @@ def generate(
     given = _decode_options(num_beams, max_new_tokens, length_penalty, early_stopping, num_return_sequences)
     given = _fitting(method, given) | _relaxed_options(method, margin, tolerance, top_r)
     places = {"dtype": dtype, "device": device, "device_map": device_map, "revision": revision}
-    pair, inputs = _prepare(prompt, system, debug, target, draft, packed, draft_revision=draft_revision, **places)
+    pair, inputs = _prepare(
+        prompt, system, debug, target, draft, packed, prefill, draft_revision=draft_revision, **places
+    )
     console = Console(soft_wrap=True, highlight=False, markup=False)
     if console.is_terminal and not as_json:
         from .terminal import show
@@ -152,7 +155,14 @@ def _fitting(method: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prepare(
-    prompt: str, system: str | None, debug: bool, target: str | None, draft: str, packed: bool, **places: Any
+    prompt: str,
+    system: str | None,
+    debug: bool,
+    target: str | None,
+    draft: str,
+    packed: bool,
+    prefill: str | None = None,
+    **places: Any,
 ) -> tuple[Any, Any]:
     """The pair and the rendered prompt, on its device. An empty prompt is refused before a model loads."""
     import specbeam as sb
@@ -161,8 +171,11 @@ def _prepare(
     if not text.strip():
         raise ValueError(f"the prompt {text!r} is empty; write at least one word")
     pair = sb.load_pair(target, draft=draft, packed="auto" if packed else False, **places)
+    asked: Any = text
+    if prefill is not None:
+        asked = [{"role": "user", "content": text}, {"role": "assistant", "content": prefill}]
     with contextlib.redirect_stdout(sys.stderr):  # what debug shows is not the command's answer
-        inputs = sb.render_prompt(pair.tokenizer, text, system=system, debug=debug)
+        inputs = sb.render_prompt(pair.tokenizer, asked, system=system, debug=debug)
     return pair, inputs.to(pair.target.device)
 
 
