@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -131,12 +132,17 @@ _OWN = {"generate", "_sample", "_beam_search", "_get_logits_processor", "_expand
 
 def own_helpers(target: Any) -> dict[str, Any]:
     """What the class of `target` does its own way within `generate`, bound to it."""
-    own, kind = {}, type(uncompiled(target))
+    return {name: getattr(target, name) for name in _own_names(type(uncompiled(target)))}
+
+
+@lru_cache(maxsize=64)
+def _own_names(kind: type) -> list[str]:
+    names = []
     for name in vars(GenerationMixin).keys() - _OWN:
-        usual, theirs = (inspect.getattr_static(one, name, None) for one in (GenerationMixin, kind))
+        usual, theirs = (inspect.getattr_static(owner, name, None) for owner in (GenerationMixin, kind))
         if callable(getattr(usual, "__func__", usual)) and not name.startswith("__") and theirs not in (None, usual):
-            own[name] = getattr(target, name)
-    return own
+            names.append(name)
+    return names
 
 
 LOOP_ARGUMENTS = frozenset(inspect.signature(vars(GenerationMixin)["_sample"]).parameters)

@@ -147,11 +147,10 @@ def alone(target: HashLM, draft: sb.Draft, inputs: Any, options: dict[str, Any],
     given: dict[str, Any] = {name: value for name, value in options.items() if name not in seeing}
     decode, pair = sb.speculative_beam if "num_beams" in given else sb.speculative, fake_pair(target, draft, LETTERS)
     together = decode(pair, inputs, num_assistant_tokens=budget, **given)
-    found = [
-        sequence
-        for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
-        for sequence in decode(pair, {"input_ids": ids[mask.bool()][None]}, **given).sequences
-    ]
+    found = []
+    for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True):
+        one = ids[mask.bool()][None]  # a prompt may hold the pad id as a token, so the mask has to be given
+        found += decode(pair, {"input_ids": one, "attention_mask": torch.ones_like(one)}, **given).sequences
     assert together.sequences == found, (together.sequences, found)
 
 

@@ -104,7 +104,8 @@ def beam_search(
 
         entering = ended & may_finish
         final = scores / ((length + 1 - prompt) ** penalty)
-        final = final + full.float() * NEVER + (~hopeful).float() * NEVER + (~entering).float() * NEVER
+        final += full.float() * NEVER + (~hopeful).float() * NEVER
+        final += ~entering * NEVER  # has the user's default dtype, as in transformers: -inf in float16
         merged = torch.cat([pool.scores, final], 1)
         best = torch.topk(merged, beams).indices
         both = Beams(torch.cat([pool.tokens, ranked.tokens], 1), merged, torch.cat([pool.origins, ranked.origins], 1))

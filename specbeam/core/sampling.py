@@ -105,24 +105,25 @@ def _draw(
     """Lengthen every chain to `length` tokens with draws from the draft, all prompts together, token by token."""
     for b, some in enumerate(running):
         source.draft.follow(b, some)
+    last = source.max_depth(running)
     while True:
         ends: list[list[int]] = []
         for tree, some, drafted in zip(source.trees, running, chains, strict=True):
             end = [drafted[-1][0]] if drafted else some
             # a drafted stop token is judged by the rule like any other, but nothing follows it
             ended = bool(drafted) and tree.tokens[end[0]] in source.request.stop_tokens
-            going = not ended and len(drafted) < length
-            ends.append([node for node in end if going and tree.depths[node] < source.max_depth])
+            ends.append([node for node in end if not ended and len(drafted) < length and tree.depths[node] < last])
         if not any(ends):
             return
-        longest = [len(drafted) for drafted in chains]
+        drew = False
         for b, (end, answers) in enumerate(zip(ends, source.draft.expand(source.trees, ends), strict=True)):
             for node, proposals in zip(end, answers, strict=True):
                 q = draft_distribution(proposals, source.vocabulary, source.request.input_ids.device)
                 if q is not None:
                     token = int(torch.multinomial(q, 1, generator=generator))
                     chains[b].append((source.trees[b].child(node, token), q))
-        if longest == [len(drafted) for drafted in chains]:
+                    drew = True
+        if not drew:
             return
 
 

@@ -14,15 +14,13 @@ number of sequences that run through it, and the prompt is there once.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
 
 from .tree import ROOT, TokenTree
 
@@ -43,9 +41,9 @@ class Request:
         num_beams: running sequences a prompt.
         stop_tokens: end-of-sequence ids, in the order of the generation config.
         pad_token: fills up sequences that are finished.
-        position_ids: the model's positions of the prompts, shape (…, batch, prompt length); later tokens count on from
-            the last. None counts what the mask shows.
+        position_ids: of the prompts, (…, batch, prompt length); later tokens count on. None counts by the mask.
         model_inputs: further arguments of the model's forward pass over the prompts.
+        reach: from the depth of running nodes to the deepest that may share their pass; None has no limit.
     """
 
     input_ids: Tensor
@@ -56,24 +54,7 @@ class Request:
     pad_token: int = 0
     position_ids: Tensor | None = None
     model_inputs: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        config: GenerationConfig,
-        num_beams: int,
-        position_ids: Tensor | None = None,
-        model_inputs: Mapping[str, Any] = MappingProxyType({}),
-    ) -> Request:
-        """What a resolved generation config asks of these prompts."""
-        eos: Any = config.eos_token_id
-        eos = eos.tolist() if isinstance(eos, Tensor) else eos
-        stop_tokens = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
-        pad_token = config.pad_token_id if config.pad_token_id is not None else (*stop_tokens, 0)[0]
-        new = config.max_length - input_ids.shape[1]
-        return cls(input_ids, attention_mask, new, num_beams, stop_tokens, int(pad_token), position_ids, model_inputs)
+    reach: Callable[[int], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +111,11 @@ class Engine(Protocol):
     """
 
     name: str  # of the model, for messages
-    tokens: int  # forwarded since the decode began, padding included
+
+    @property
+    def tokens(self) -> int:
+        """Forwarded since the decode began, padding included."""
+        ...
 
     def prefill(self, request: Request) -> Output:
         """Begin a decode: read the prompts into an empty cache; logits at their ends, shape (batch, vocabulary)."""

@@ -61,7 +61,7 @@ class Source:
     def start(self, request: Request) -> list[TokenTree]:
         """Read the prompts; returns a tree a prompt."""
         self._began = began = time.perf_counter()
-        self.request, self.max_depth = request, request.max_new_tokens - 1
+        self.request = request
         masks = request.attention_mask.bool()
         self.trees = [TokenTree(ids[mask].tolist()) for ids, mask in zip(request.input_ids, masks, strict=True)]
         output = self.scorer.start(self.trees, request)
@@ -117,6 +117,13 @@ class Source:
         if any(missing) or any(chains):
             self._forward(running, missing, chains, began)
 
+    def max_depth(self, running: Nodes) -> int:
+        """The deepest node that a pass for these running nodes may hold; they are all at one depth."""
+        last, reach = self.request.max_new_tokens - 1, self.request.reach
+        if reach is None:
+            return last
+        return min(last, *[reach(t.depths[n[0]]) for t, n in zip(self.trees, running, strict=True) if n])
+
     def finish(self) -> Stats:
         """The decode is over, or was abandoned: complete the statistics, and free what was kept for it."""
         stats, scorer = self.stats, self.scorer
@@ -152,7 +159,7 @@ class Source:
             self.draft,
             num_beams=self.request.num_beams,
             draft_size=nodes,
-            max_depth=self.max_depth,
+            max_depth=self.max_depth(running),
             stop_tokens=self.request.stop_tokens,
             vocabulary=self.vocabulary,
         )

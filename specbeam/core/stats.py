@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -123,17 +123,6 @@ class Trace:
         named = {n for one in self.steps for n in one} | {n for r in self.rounds for n in (*r.asked, *r.drafted)}
         if strange := [n for n in named if not 0 <= n < len(self.nodes)]:
             raise ValueError(f"there are {len(self.nodes)} nodes, and none has the number {strange[0]}")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a decode stands after a committed step; what a decoder's `watch` is called with."""
-
-    steps: int
-    target_passes: int
-    seconds: float  # since the decode began, the prompt's pass included
-    best: list[list[int]]  # tokens of the best running sequence of each prompt, without the one just decided
-    traces: Callable[[], list[Trace]]  # what happened so far; to be called within `watch`, empty unless trace=True
 
 
 class Observer:

@@ -2,7 +2,9 @@
 
 May import `drafts`, `engines`, `core`, `files` and `compat`. Read in this order:
 
-    decoders   greedy, beam, speculative, speculative_beam: `generate` resolves the options, our searches decode
+    options    every option of `generate`: honoured, refused by name, or without effect
+    loops      the way into `generate` that all entrances share: options are resolved there, a loop of ours decodes
+    decoders   greedy, beam, speculative, speculative_beam: our searches as that loop
     generate   SpeculativeLM: transformers' own loops, answered from a tree
     relaxed    the two options that trade exactness for speed
     methods    the decoders by name, and what each has to equal; plain data, free of PyTorch

@@ -18,6 +18,7 @@ from transformers import GenerationConfig, GenerationMixin
 
 from specbeam.compat import LOOP_ARGUMENTS, PREFILL_ONLY, GenerationLoops, own_helpers
 from specbeam.core.scorer import TOKEN_TYPES, Request
+from specbeam.engines.target import Target
 from specbeam.engines.wrappers import held, unwrapped
 
 from .options import OFF_IN_LOOPS, check_options, check_prompts, source_of
@@ -113,4 +114,14 @@ class TargetLoops(GenerationLoops):
             rows = positions.shape[batch]
             positions = positions.movedim(batch, 0)[:: copies if rows == len(input_ids) else rows]
             positions = positions.expand(len(prompts), *positions.shape[1:]).movedim(0, batch)
-        return Request.of(prompts, mask, options["generation_config"], copies, positions, inputs)
+        config: Any = options["generation_config"]
+        eos = config.eos_token_id
+        eos = eos.tolist() if isinstance(eos, Tensor) else eos
+        stops = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
+        pad = config.pad_token_id if config.pad_token_id is not None else (*stops, 0)[0]
+        new = config.max_length - prompts.shape[1]
+        rope, reach = Target.of(self.target).traits.rope, None
+        if rope is not None:
+            longest = int(mask.sum(1).max() if positions is None else positions.max() + 1)
+            reach = partial(rope.reach, longest)
+        return Request(prompts, mask, new, copies, stops, int(pad), positions, inputs, reach)

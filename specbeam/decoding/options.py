@@ -79,7 +79,13 @@ TABLE: tuple[Option, ...] = (
     *_honoured("exponential_decay_length_penalty suppress_tokens begin_suppress_tokens sequence_bias"),
     *_honoured("token_healing watermarking_config pad_token_id bos_token_id eos_token_id"),
     *_honoured("num_assistant_tokens", "most drafted tokens a pass and prompt; they never change the result"),
-    *(Option(name, REFUSED, HONOURED, _DICT) for name in ("output_scores", "output_logits", "return_dict_in_generate")),
+    *(Option(name, REFUSED, HONOURED, _DICT) for name in ("output_scores", "output_logits")),
+    Option(
+        "return_dict_in_generate",
+        REFUSED,
+        HONOURED,
+        _DICT + "; their past_key_values stays None there, since no cache belongs to a single sequence",
+    ),
     *_refused("output_attentions output_hidden_states", _STEPS),
     *_refused("assistant_model assistant_tokenizer prompt_lookup_num_tokens assistant_early_exit use_mtp", _DRAFT),
     *_no_effect("num_assistant_tokens_schedule assistant_confidence_threshold max_matching_ngram_size", _ASSISTED),
@@ -110,6 +116,13 @@ TABLE: tuple[Option, ...] = (
     *_no_effect("transformers_version", "it says which version wrote the configuration"),
 )
 OPTIONS: Mapping[str, Option] = {option.name: option for option in TABLE}
+
+
+def rows(word: str = "") -> list[tuple[str, str, str, str]]:
+    """The table by name: option, what the decoders do, what the drop-in does, and why; only lines with `word`."""
+    lines = [(option.name, option.decoders, option.drop_in, option.note) for option in TABLE]
+    return sorted(line for line in lines if word.lower() in " ".join(line).lower())
+
 
 SAVED = "the checkpoint's generation config"
 COUNTS = ("max_new_tokens", "num_beams", "num_return_sequences", "num_assistant_tokens")

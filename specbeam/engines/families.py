@@ -16,6 +16,8 @@ from transformers import PreTrainedModel
 
 from specbeam.compat import ATTENTION, attention_by_name, is_recurrent
 
+from .rope import LengthRope
+
 MASKED = {"full_attention", "sliding_attention"}  # kinds of layers that there are tree masks for
 
 # model types that specbeam is tested on, with tiny random models; others are tried before they are trusted (`probe.py`)
@@ -148,6 +150,7 @@ class Traits:
     keeps_logits: bool  # whether its forward pass takes `logits_to_keep`
     by_name: bool  # whether its layers look their attention function up by name
     positions: int | None = None  # how many it has, if it has a table of them
+    rope: LengthRope | None = None  # if its rotary frequencies depend on the length of the text
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Traits:
@@ -159,4 +162,5 @@ class Traits:
             "logits_to_keep" in inspect.signature(model.forward).parameters,
             attention_by_name(model),
             most_positions(model),
+            LengthRope.of(model),
         )

@@ -62,7 +62,7 @@ class GraphEngine(TorchEngine):
 
     def forward(self, tree_pass: TreePass) -> Output:
         """One pass over new nodes of the trees, rounded up to a shape that may be recorded already."""
-        if self._passes is None or self._ahead is not None or self._types:
+        if self._passes is None or self._ahead is not None or self._types or self.traits.rope:
             return super().forward(tree_pass)
         batch, width, used = tree_pass.visible.shape
         rows, slots, prompt = rounded(width), self._passes.room(used), self._prompt_seen.shape[1]

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from specbeam.compat import input_device
 from specbeam.core.scorer import Output, Request, TreePass
 
-from .families import check_positions, most_positions
+from .families import Traits, check_positions
 
 
 class SequenceEngine:
@@ -31,10 +32,9 @@ class SequenceEngine:
         state_layers: hidden states to return of every pass; 0 is the embedding.
     """
 
-    def __init__(self, model: PreTrainedModel, state_layers: tuple[int, ...] = ()):
-        self.model, self.state_layers = model, state_layers
+    def __init__(self, model: PreTrainedModel, state_layers: tuple[int, ...] = (), traits: Traits | None = None):
+        self.model, self.state_layers, self._traits = model, state_layers, traits or Traits.of(model)
         self.name, self.tokens = type(model).__name__, 0
-        self._positions = most_positions(model)
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def prefill(self, request: Request) -> Output:
@@ -58,7 +58,8 @@ class SequenceEngine:
         self.tokens = 0
         self._slots = request.input_ids.cpu().numpy()  # the token in every slot, as there is no other cache
         texts = [row[seen] for row, seen in zip(self._slots, request.attention_mask.bool().cpu().numpy(), strict=True)]
-        self._shortest = min(map(len, texts))
+        lengths = [len(text) for text in texts]
+        self._shortest, self._lengths, self._longest = min(lengths), lengths, max(lengths)
         logits, states = self._read(texts)
         rows = torch.stack([logits[b, len(text) - self._shortest] for b, text in enumerate(texts)])
         if states is None:
@@ -73,6 +74,7 @@ class SequenceEngine:
         self._slots = np.concatenate([self._slots, tree_pass.tokens], axis=1)
         width = tree_pass.tokens.shape[1]
         texts: list[np.ndarray] = []
+        length = self._longest  # as long as this would the longest prompt be by now, finished or not
         places: list[tuple[int, int]] = []  # of each token: its sequence, and where in it
         for b, count in enumerate(tree_pass.counts):
             visible = tree_pass.visible[b, :count]
@@ -82,8 +84,9 @@ class SequenceEngine:
                 if leaf not in leaf_of:
                     leaf_of |= {seen: len(texts) for seen in np.flatnonzero(among[leaf]) if seen not in leaf_of}
                     texts.append(self._slots[b, visible[leaf]])
+                    length = max(length, self._longest + len(texts[-1]) - self._lengths[b])
             places += [(leaf_of[i], int(visible[i].sum()) - 1) for i in range(count)]
-        logits, states = self._read(texts)
+        logits, states = self._read(texts, length if self._traits.rope else 0)
         rows = torch.stack([logits[text, place - self._shortest + 1] for text, place in places])
         return Output.of(rows, None if states is None else torch.stack([states[place] for place in places]))
 
@@ -93,7 +96,7 @@ class SequenceEngine:
 
     def select(self, rows: list[int]) -> None:
         """Keep these rows of the batch."""
-        self._slots = self._slots[rows]
+        self._slots, self._lengths = self._slots[rows], [self._lengths[row] for row in rows]
 
     def rollback(self, slots: int) -> None:
         """End after this many slots."""
@@ -102,15 +105,21 @@ class SequenceEngine:
     def close(self) -> None:
         """There is nothing to free: no slot outlives its pass."""
 
-    def _read(self, texts: list[np.ndarray]) -> tuple[Tensor, Tensor | None]:
+    def _read(self, texts: list[np.ndarray], length: int = 0) -> tuple[Tensor, Tensor | None]:
         """Logits from the end of the shortest prompt on, (texts, places, vocabulary), and all hidden states.
 
-        The states have shape (texts, longest text, layers, hidden size). No logits before that are asked for, and a
-        vocabulary is wide.
+        Texts are filled up to `length` tokens at least. The states have shape (texts, longest text, layers, hidden
+        size). No logits before that are asked for, and a vocabulary is wide.
         """
+<<<<<<< HEAD
         check_positions(self.name, max(map(len, texts)), self._positions)
         input_ids = pad_sequence([torch.from_numpy(text) for text in texts], batch_first=True)
         input_ids = input_ids.to(input_device(self.model))
+=======
+        check_positions(self.name, max(map(len, texts)), self._traits.positions)
+        input_ids = pad_sequence([torch.from_numpy(text) for text in texts], batch_first=True).to(self.model.device)
+        input_ids = F.pad(input_ids, (0, max(0, length - input_ids.shape[1])))
+>>>>>>> main
         options: dict[str, Any] = {}
         if self._keeps_logits:
             options["logits_to_keep"] = input_ids.shape[1] - self._shortest + 1

@@ -28,6 +28,7 @@ from .latency import TYPICAL, forget_latency, latency_of
 from .memory import recover_memory
 from .probe import probe
 from .ranks import Ranks, sharing
+from .rope import RereadingEngine
 from .sequences import SequenceEngine
 from .torch_engine import TorchEngine
 from .wrappers import unwrapped
@@ -136,7 +137,10 @@ class Target:
                     "from its beginning instead, which gives the same results and is slower.",
                     stacklevel=2,
                 )
-            return SequenceEngine(model, state_layers)
+            return SequenceEngine(model, state_layers, self.traits)
+        if (rope := self.traits.rope) is not None and rope.rereads:
+            engines = TorchEngine(model, state_layers, self.traits), SequenceEngine(model, state_layers, self.traits)
+            return RereadingEngine(rope, *engines)
         if self.recordings is not None and not self.recordings.refused:
             return GraphEngine(self.recordings, model, state_layers, self.traits)
         return TorchEngine(model, state_layers, self.traits)

@@ -15,6 +15,7 @@ from specbeam.core.scorer import TOKEN_TYPES, Output, Request, TreePass
 
 from .attention import GROUPED, alibi_by_position
 from .families import Traits, check_positions, text_config
+from .rope import with_filler
 from .tree_cache import TreeCache
 
 CHUNK = 2048  # tokens of a prompt that are read at once: activations between layers, and masks, grow with it
@@ -32,6 +33,8 @@ class TorchEngine:
     def __init__(self, model: PreTrainedModel, state_layers: tuple[int, ...] = (), traits: Traits | None = None):
         self.model, self.state_layers, self.traits = model, state_layers, traits or Traits.of(model)
         self.name, self.tokens = type(model).__name__, 0
+        # the language model's own: that of a model with images would hand the name of an attention on to all its parts
+        self._config = text_config(model)
 
     def prefill(self, request: Request) -> Output:
         """Read the prompts, long ones in parts of `CHUNK` tokens unless there are further inputs."""
@@ -46,6 +49,7 @@ class TorchEngine:
         ahead = positions.cpu()[..., -1:] + 1 - torch.from_numpy(seen.sum(1))[:, None]
         self._ahead = ahead if bool(ahead.any()) else None
         self._shift = seen.shape[1] - seen.sum(1)[:, None]
+        self._longest = int(positions.max()) + 1  # of all prompts, also when it is finished before the others
         further = {
             name: value.to(device) if isinstance(value, Tensor) else value
             for name, value in request.model_inputs.items()
@@ -71,8 +75,9 @@ class TorchEngine:
         # there is padding: eager attention gives NaN for a row that sees nothing, and 0 times NaN is NaN further up.
         plain = bool(seen.all()) and not self.traits.windows
         states, logits = [], None
-        for begin in range(0, input_ids.shape[1], CHUNK):
-            end = min(begin + CHUNK, input_ids.shape[1])
+        chunk = CHUNK if self.traits.rope is None else input_ids.shape[1]  # all parts have to be of one length
+        for begin in range(0, input_ids.shape[1], chunk):
+            end = min(begin + chunk, input_ids.shape[1])
             places = np.broadcast_to(np.arange(end), (len(seen), end))
             part = mask[:, :end] if plain else self._mask(causal(seen, begin, end), places[:, begin:], places)
             logits, kept = self._forward(
@@ -84,10 +89,19 @@ class TorchEngine:
 
     def forward(self, tree_pass: TreePass) -> Output:
         """One pass over new nodes of the trees."""
+        filler = None
+        if self.traits.rope is not None:
+            depth = int((tree_pass.positions + self._shift).max()) - self._prompt + 1
+            filler = self.traits.rope.filler_position(self._longest + depth)
+            tree_pass = tree_pass if filler is None else with_filler(tree_pass)
         mask = self._mask(tree_pass.visible, *self._places(tree_pass))
-        tokens, positions = torch.from_numpy(tree_pass.tokens), torch.from_numpy(tree_pass.positions)
+        tokens, positions = torch.from_numpy(tree_pass.tokens), self._ahead_of(torch.from_numpy(tree_pass.positions))
+        if filler is not None:
+            positions[..., -1] = filler
         options = {name: value.expand(*value.shape[:-1], tokens.shape[1]) for name, value in self._types.items()}
-        logits, states = self._forward(tokens, mask, self._ahead_of(positions), tree_pass.slot_positions, **options)
+        logits, states = self._forward(tokens, mask, positions, tree_pass.slot_positions, **options)
+        if filler is not None:
+            self.rollback(tree_pass.visible.shape[2] - 1)
         return Output.of(tree_pass.pick(logits), None if states is None else tree_pass.pick(states))
 
     def _options(self) -> dict[str, Any]:
@@ -159,18 +173,16 @@ class TorchEngine:
         """The model's answer to its own inputs, with grouped attention where the model would call PyTorch's."""
         if self.state_layers:
             inputs["output_hidden_states"] = True
-        # the language model's own configuration: that of a model with images would hand the name on to all its parts
-        config = text_config(self.model)
-        attention = getattr(config, ATTENTION, None)
+        attention = getattr(self._config, ATTENTION, None)
         grouped = attention == "sdpa" and self.traits.by_name and self.model.device.type == "cpu"
         self.tokens += input_ids.numel()
         try:
             if grouped:
-                setattr(config, ATTENTION, GROUPED)
+                setattr(self._config, ATTENTION, GROUPED)
             output = self.model(input_ids=input_ids, return_dict=True, **inputs)
         finally:
             if grouped:
-                setattr(config, ATTENTION, attention)
+                setattr(self._config, ATTENTION, attention)
         if not self.state_layers:
             return output.logits, None
         return output.logits, torch.stack([output.hidden_states[layer] for layer in self.state_layers], 2)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -86,17 +87,14 @@ def agreement(
         if len(ids) != 1:
             raise ValueError(f"agreement takes inputs of one prompt each; number {number} holds {len(ids)}.")
         ids = ids.to(target.device)
-        options = {"max_new_tokens": max_new_tokens}
+        options: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": False}
         theirs = _generated(target, ids, 0, num_beams, options)
         again = _generated(target, ids, PADDING, num_beams, options)
         ours = _Search(ids.shape[1])
         request = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         options = {**options, "logits_processor": LogitsProcessorList([ours])}
-        if num_beams == 1:
-            decoded = speculative(pair, request, **options)
-        else:
-            decoded = speculative_beam(pair, request, num_beams=num_beams, **options)
-        ours.result = decoded.sequences[0]
+        decode = speculative if num_beams == 1 else partial(speculative_beam, num_beams=num_beams)
+        ours.result = decode(pair, request, **options).sequences[0]
         noise = max(noise, _noise(target, ids, theirs, of_sums=num_beams > 1))
         for other, control in ((ours, False), (again, True)):
             if other.result == theirs.result:
@@ -131,7 +129,6 @@ def _generated(target: Any, ids: Tensor, padding: int, num_beams: int, options: 
         input_ids=padded,
         attention_mask=mask,
         num_beams=num_beams,
-        do_sample=False,
         logits_processor=LogitsProcessorList([search]),
         return_dict_in_generate=True,
         output_logits=num_beams == 1,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,8 +18,8 @@ import torch
 from specbeam.decoding import decoders
 from specbeam.decoding.decoders import Decoded
 from specbeam.decoding.generate import SpeculativeLM
+from specbeam.experiments.notebook import in_turns, render_all
 from specbeam.models.load import Pair
-from specbeam.models.prompts import render_prompt
 from specbeam.models.stopping import cut_after_stop, stop_tokens
 
 from .data_files import Example
@@ -120,35 +120,31 @@ def compare(
     """
     prompts = [(name, example) for name, examples in sets.items() for example in examples]
     _check(methods, sets, repeats)
-    batches = [render_prompt(pair.tokenizer, one.prompt, system, debug).to(pair.target.device) for _, one in prompts]
+    batches = render_all(pair, [example.prompt for _, example in prompts], system, debug)
     shortest = min(batches, key=lambda batch: batch["input_ids"].shape[1])
     for method in methods:
         method.decode(shortest, min(max_new_tokens, WARM_UP_TOKENS), seed)
 
     order = random.Random(seed)
-    decoded: dict[tuple[int, str], list[Decoded]] = {}
-    seconds: dict[tuple[int, str], list[float]] = {}
+    measured: list[dict[str, list[tuple[Decoded, float]]]] = [{one.name: [] for one in methods} for _ in prompts]
     for _ in range(repeats):
         for number, batch in enumerate(batches):
-            for method in order.sample(methods, len(methods)):
-                began = time.perf_counter()
-                result = method.decode(batch, max_new_tokens, seed + number)
-                seconds.setdefault((number, method.name), []).append(time.perf_counter() - began)
-                decoded.setdefault((number, method.name), []).append(result)
+            decodes = {one.name: partial(one.decode, batch, max_new_tokens, seed + number) for one in methods}
+            for name, turn in in_turns(decodes, 1, order).items():
+                measured[number][name] += turn
 
     runs = []
-    for number, batch in enumerate(batches):
-        mine = {method.name: decoded[number, method.name] for method in methods}
-        best = [repeats[0].sequences[0] for repeats in mine.values()]
-        for method, nats in zip(methods, likelihood(pair.target, batch["input_ids"], best).nats, strict=True):
-            one, plain = mine[method.name][0], mine[method.plain][0]
+    for number, (batch, mine) in enumerate(zip(batches, measured, strict=True)):
+        best = [mine[method.name][0][0].sequences[0] for method in methods]
+        for method, (nats, _) in zip(methods, likelihood(pair.target, batch["input_ids"], best), strict=True):
+            (one, _), (plain, _) = mine[method.name][0], mine[method.plain][0]
             runs.append(
                 {"prompt": number, "method": method.name, "sequences": one.sequences, "texts": one.text}
                 | {"score": one.scores[0] if one.scores else None, "nats": nats}
-                | {"seconds": seconds[number, method.name], "exact": one.exact}
+                | {"seconds": [seconds for _, seconds in mine[method.name]], "exact": one.exact}
                 | {"stats": {**asdict(one.stats), "accepted": dict(one.stats.accepted)}}
                 | {"equal": one.sequences[0] == plain.sequences[0], "all_equal": one.sequences == plain.sequences}
-                | {"repeatable": all(other.sequences == one.sequences for other in mine[method.name])}
+                | {"repeatable": all(other.sequences == one.sequences for other, _ in mine[method.name])}
             )
     return {
         "methods": [{"name": m.name, "plain": m.plain, "exact": m.exact, "num_beams": m.num_beams} for m in methods],
@@ -165,14 +161,13 @@ def add_judge(compared: dict[str, Any], model: Any, tokenizer: Any, system: str 
     runs = compared["runs"]
     prompts = [compared["prompts"][run["prompt"]]["prompt"] for run in runs]
     judged = judge(model, tokenizer, prompts, [run["texts"][0] for run in runs], system)
-    assert judged.sizes is not None
-    for run, nats, size in zip(runs, judged.nats, judged.sizes, strict=True):
-        run["judge"] = [nats, size]
+    for run, scored in zip(runs, judged, strict=True):
+        run["judge"] = list(scored)
 
 
 def _decoder(pair: Pair, decoder: Callable[..., Decoded], options: dict[str, Any]) -> Callable[..., Decoded]:
     def decode(inputs: Any, max_new_tokens: int, seed: int) -> Decoded:
-        return decoder(pair, inputs, max_new_tokens=max_new_tokens, **options)
+        return decoder(pair, inputs, max_new_tokens=max_new_tokens, do_sample=False, **options)
 
     return decode
 

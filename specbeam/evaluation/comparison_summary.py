@@ -16,8 +16,8 @@ from specbeam.core.stats import Stats
 
 from . import metrics, quality
 from .comparison import BEAM, GREEDY
-from .intervals import bootstrap, bootstrap_paired, bootstrap_ratio, mean
-from .likelihood import Likelihood, bits_per_byte, perplexity, score_gaps
+from .intervals import bootstrap, bootstrap_ratio, mean
+from .likelihood import Scored, bits_per_byte, perplexity, score_gaps
 
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]  # of one set, by method
 
@@ -51,7 +51,7 @@ def label(method: Mapping[str, Any]) -> str:
 
 
 def _interval(values: Any, statistic: Any = mean, **settings: Any) -> dict[str, Any]:
-    return asdict(bootstrap(values, statistic, **settings))
+    return asdict(bootstrap(values, statistic=statistic, **settings))
 
 
 def _speed(
@@ -90,12 +90,12 @@ def _stats(plain: Mapping[str, Any]) -> Stats:
 
 def _likelihoods(mine: Runs, name: str, length_penalty: float, settings: Any) -> dict[str, Any]:
     """Perplexity, gaps to exact beam search, and bits a byte under a judge."""
-    own = _likelihood(mine[name])
+    own = _scored(mine[name])
     figures: dict[str, Any] = dict.fromkeys(("perplexity", "gap", "gap_nats", "bits_per_byte"))
-    if own.rows:
-        figures["perplexity"] = _interval(own.rows, perplexity, **settings)
+    if with_tokens := [row for row in own if row[1]]:
+        figures["perplexity"] = _interval(with_tokens, perplexity, **settings)
     if BEAM in mine:
-        gaps = score_gaps(own, _likelihood(mine[BEAM]), length_penalty)
+        gaps = score_gaps(own, _scored(mine[BEAM]), length_penalty)
         figures["gap"] = _interval([gap.score for gap in gaps], **settings)
         figures["gap_nats"] = _interval([gap.nats for gap in gaps], **settings)
     judged = [run["judge"] for run in mine[name] if run.get("judge") and run["judge"][1]]
@@ -104,8 +104,8 @@ def _likelihoods(mine: Runs, name: str, length_penalty: float, settings: Any) ->
     return figures
 
 
-def _likelihood(runs: Sequence[Mapping[str, Any]]) -> Likelihood:
-    return Likelihood([run["nats"] for run in runs], [len(run["sequences"][0]) for run in runs])
+def _scored(runs: Sequence[Mapping[str, Any]]) -> list[Scored]:
+    return [(run["nats"], len(run["sequences"][0])) for run in runs]
 
 
 def _against_references(mine: Runs, references: Sequence[str | None], settings: Any) -> dict[str, dict[str, Any]]:
@@ -121,8 +121,8 @@ def _against_references(mine: Runs, references: Sequence[str | None], settings: 
         each["bleu"] = asdict(quality.bleu(outputs, complete, **settings).interval)
         each["rougeL_gain"] = None
         if GREEDY in scores:
-            pairs = [scores[name]["rougeL"], scores[GREEDY]["rougeL"]]
-            each["rougeL_gain"] = asdict(bootstrap_paired(pairs, lambda a, b: mean(a) - mean(b), **settings))
+            both = scores[name]["rougeL"], scores[GREEDY]["rougeL"]
+            each["rougeL_gain"] = asdict(bootstrap(*both, statistic=lambda a, b: mean(a) - mean(b), **settings))
         figures[name] = each
     return figures
 

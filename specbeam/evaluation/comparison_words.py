@@ -164,7 +164,8 @@ def conclusion(compared: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
             lines.append(f"On {name}, {BEAM} search {quality_words(mine[BEAM])}. {_likelier(mine[BEAM], mine[GREEDY])}")
         if BEAM in mine and HYBRID in mine:
             lines.append(f"On {name}, {pareto_sentence(list(mine.values()))}.")
-        lines += [f"On {name}, {one['method']} is {speed_words(one, BEAM)}." for one in mine.values() if _drawn(one)]
+        drawn = [row for row in mine.values() if row["label"] == "random" and BEAM in row["speedup"]]
+        lines += [f"On {name}, {row['method']} is {speed_words(row, BEAM)}." for row in drawn]
     empty = sum(row["empty"] for row in rows)
     return [*lines, f"{empty} of {len(compared['runs'])} outputs were empty."]
 
@@ -184,10 +185,6 @@ def _likelier(beam: Row, greedy: Row) -> str:
     word = word if word in ("lower", "higher") else f"not told apart ({word})"
     both = f"{beam['perplexity']['value']:.2f} for {BEAM} search, {greedy['perplexity']['value']:.2f} for {GREEDY}"
     return f"The score of {GREEDY}'s text is {word}; perplexity is {both}."
-
-
-def _drawn(row: Row) -> bool:
-    return row["label"] == "random" and BEAM in row["speedup"]
 
 
 def _price(row: Row) -> str:

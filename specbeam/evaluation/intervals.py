@@ -41,34 +41,23 @@ def mean(values: Any) -> float:
 
 
 def bootstrap(
-    values: Values,
-    statistic: Callable[[Any], float] = mean,
+    *methods: Values,
+    statistic: Callable[..., float] = mean,
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """The `statistic` of `values`, one a prompt, with its interval.
+    """`statistic(first, second, …)` of one method or of several on the same prompts, with its interval.
 
-    values: numbers, or rows of numbers: `statistic` is called with an array whose first axis is the prompts.
+    methods: numbers, or rows of numbers, one a prompt; `statistic` is called with an array for each method, whose first
+        axis is the prompts.
 
-    Raises ValueError for no values, values that are None or not finite, a level outside (0, 1), and no resamples.
-    """
-    return bootstrap_paired([values], statistic, level, resamples, seed)
+    The prompts of several methods are resampled together. This cancels differences between prompts, so that the
+    interval is about the methods (Koehn 2004, section 4). For the difference of two means:
+    `bootstrap(a, b, statistic=lambda a, b: mean(a) - mean(b))`.
 
-
-def bootstrap_paired(
-    methods: Sequence[Values],
-    statistic: Callable[..., float],
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Interval:
-    """`statistic(first, second, …)` of several methods measured on the same prompts, which are resampled together.
-
-    This cancels differences between prompts, so that the interval is about the methods (Koehn 2004, section 4). For the
-    difference of two means: `bootstrap_paired([a, b], lambda a, b: mean(a) - mean(b))`.
-
-    Raises ValueError as `bootstrap` does, and for methods with unlike numbers of prompts.
+    Raises ValueError for no values, values that are None or not finite, methods with unlike numbers of prompts, a level
+    outside (0, 1), and no resamples.
     """
     columns = [_column(values, number) for number, values in enumerate(methods)]
     counts = {len(column) for column in columns}
@@ -87,19 +76,17 @@ def bootstrap_paired(
     return Interval(float(statistic(*columns)), float(low), float(high), level, n)
 
 
-def bootstrap_ratio(
-    first: Values, second: Values, level: float = 0.95, resamples: int = 1000, seed: int = 0
-) -> Interval:
-    """Total of `first` over total of `second`, prompts resampled in pairs.
+def bootstrap_ratio(first: Values, second: Values, **settings: Any) -> Interval:
+    """Total of `first` over total of `second`; settings as for `bootstrap`.
 
     With a baseline's seconds first and a method's second it is the method's speed-up.
 
-    Raises ValueError as `bootstrap_paired` does, and if a value of `second` is not above 0.
+    Raises ValueError as `bootstrap` does, and if a value of `second` is not above 0.
     """
     for prompt, value in enumerate(second):
         if value is not None and value <= 0:
             raise ValueError(f"value {prompt} of the second method is {value}: a ratio needs values above 0")
-    return bootstrap_paired([first, second], lambda a, b: float(np.sum(a) / np.sum(b)), level, resamples, seed)
+    return bootstrap(first, second, statistic=lambda a, b: float(np.sum(a) / np.sum(b)), **settings)
 
 
 def _column(values: Values, method: int) -> np.ndarray:

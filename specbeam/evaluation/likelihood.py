@@ -14,25 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from specbeam.models.prompts import render_prompt
 
-
-@dataclass(frozen=True)
-class Likelihood:
-    """The summed log-probability, the number of tokens and the number of bytes of each output.
-
-    `sizes` (bytes of UTF-8) is None for outputs given as tokens.
-    """
-
-    nats: list[float]
-    tokens: list[int]
-    sizes: list[int] | None = None
-
-    @property
-    def rows(self) -> list[list[float]]:
-        """(nats, tokens) of the outputs that have tokens, for `perplexity` and `intervals.bootstrap`."""
-        return [[nats, float(count)] for nats, count in zip(self.nats, self.tokens, strict=True) if count]
+Scored = tuple[float, int]  # nats, and the number of tokens or bytes they are of
 
 
 @dataclass(frozen=True)
@@ -85,13 +71,13 @@ def token_log_probs(logits: Tensor, tokens: Sequence[int]) -> Tensor:
     return logits.log_softmax(-1).gather(1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0]
 
 
-def likelihood(model: Any, prompt_ids: Any, sequences: Sequence[Sequence[int]], batch_size: int = 8) -> Likelihood:
-    """The likelihood of `sequences` after their prompts; arguments and errors as for `log_probs`.
+def likelihood(model: Any, prompt_ids: Any, sequences: Sequence[Sequence[int]], batch_size: int = 8) -> list[Scored]:
+    """(nats, tokens) of each of `sequences` after its prompt; arguments and errors as for `log_probs`.
 
     For the target's own outputs. An EOS in a sequence counts as a token.
     """
     each = log_probs(model, prompt_ids, sequences, batch_size)
-    return Likelihood([math.fsum(one) for one in each], [len(one) for one in each])
+    return [(math.fsum(one), len(one)) for one in each]
 
 
 def judge(
@@ -101,12 +87,12 @@ def judge(
     texts: Sequence[str],
     system: str | None = None,
     batch_size: int = 8,
-) -> Likelihood:
-    """The likelihood of `texts` as answers to `prompts` under an independent model and its own tokenizer.
+) -> list[Scored]:
+    """(nats, bytes of UTF-8) of each of `texts` as an answer to its prompt under an independent model and tokenizer.
 
     Prompts are rendered with the judge's chat template if it has one (`render_prompt`). Texts are tokenized separately
     and without special tokens, so that the end of the answer does not count. Perplexities under two tokenizers are not
-    comparable; `bits_per_byte` of nats and sizes is.
+    comparable; `bits_per_byte` is. A text without tokens counts no bytes.
 
     Raises ValueError as `log_probs` does.
     """
@@ -114,9 +100,8 @@ def judge(
         raise ValueError(f"{len(prompts)} prompts and {len(texts)} texts: give the prompt of every text")
     rendered = [render_prompt(tokenizer, prompt, system)["input_ids"][0].tolist() for prompt in prompts]
     rows = [tokenizer(text, add_special_tokens=False)["input_ids"] if text else [] for text in texts]
-    given = likelihood(model, rendered, rows, batch_size)
-    sizes = [len(text.encode()) if row else 0 for text, row in zip(texts, rows, strict=True)]
-    return Likelihood(given.nats, given.tokens, sizes)
+    scored = likelihood(model, rendered, rows, batch_size)
+    return [(nats, len(text.encode()) if count else 0) for text, (nats, count) in zip(texts, scored, strict=True)]
 
 
 def perplexity(rows: Any) -> float:
@@ -143,17 +128,15 @@ def length_penalised(nats: float, length: int, length_penalty: float = 1.0) -> f
     return nats / max(length, 1) ** length_penalty
 
 
-def score_gaps(outputs: Likelihood, exact: Likelihood, length_penalty: float = 1.0) -> list[Gap]:
-    """The gap of each output to exact beam search's best for the same prompt, both under the target.
+def score_gaps(outputs: Sequence[Scored], exact: Sequence[Scored], length_penalty: float = 1.0) -> list[Gap]:
+    """The gap of each output, (nats, tokens), to exact beam search's best for its prompt, both under the target.
 
     Raises ValueError for unlike numbers of outputs.
     """
-    if len(outputs.nats) != len(exact.nats):
-        raise ValueError(
-            f"{len(outputs.nats)} outputs and {len(exact.nats)} of exact beam search: give one a prompt each"
-        )
+    if len(outputs) != len(exact):
+        raise ValueError(f"{len(outputs)} outputs and {len(exact)} of exact beam search: give one a prompt each")
     gaps = []
-    for nats, tokens, best, length in zip(outputs.nats, outputs.tokens, exact.nats, exact.tokens, strict=True):
+    for (nats, tokens), (best, length) in zip(outputs, exact, strict=True):
         score = length_penalised(best, length, length_penalty) - length_penalised(nats, tokens, length_penalty)
         gaps.append(Gap(best - nats, score))
     return gaps
@@ -161,11 +144,10 @@ def score_gaps(outputs: Likelihood, exact: Likelihood, length_penalty: float = 1
 
 def _logits(model: Any, rows: list[list[int]], first: int) -> Tensor:
     """Logits of right-padded `rows` at the positions from `first` on, shape (rows, positions, vocabulary)."""
-    width = max(map(len, rows))
-    ids = torch.tensor([row + [row[-1]] * (width - len(row)) for row in rows], device=model.device)
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=model.device)
+    texts = [torch.tensor(row, device=model.device) for row in rows]
+    ids, mask = (pad_sequence(each, batch_first=True) for each in (texts, [torch.ones_like(one) for one in texts]))
     fewer = "logits_to_keep" in inspect.signature(model.forward).parameters
-    options = {"logits_to_keep": width - first} if fewer else {}
+    options = {"logits_to_keep": ids.shape[1] - first} if fewer else {}
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **options).logits
     return logits if fewer else logits[:, first:]
 

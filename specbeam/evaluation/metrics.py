@@ -7,10 +7,8 @@ record can hold it.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -94,25 +92,6 @@ def acceptance_by_position(traces: Sequence[Trace]) -> dict[int, tuple[int, int]
 def peak_kv_slots(stats: Sequence[Stats]) -> int:
     """Slots of the target's cache in use at the worst moment of any decode; a slot holds keys and values of a token."""
     return max(one.peak_kv_tokens for one in _some(stats))
-
-
-def peak_memory_bytes(device: Any = "cpu") -> int | None:
-    """The most memory in use at once, in bytes.
-
-    On CUDA the memory that PyTorch allocated on `device` since the start or `torch.cuda.reset_peak_memory_stats`. Else
-    the largest resident set of this process so far (ru_maxrss, getrusage(2)), including the loading of the model; None
-    on systems without getrusage (Windows).
-    """
-    if str(device).startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.max_memory_allocated(device))
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak  # in kibibytes, except on macOS
 
 
 def _some(stats: Sequence[Stats]) -> Sequence[Stats]:

@@ -1,6 +1,6 @@
 """Quality of texts: BLEU and ROUGE against references, and how much the beams of one prompt differ.
 
-BLEU comes from sacrebleu and ROUGE from rouge-score, with the settings that their signatures name. Both libraries are
+BLEU comes from sacrebleu and ROUGE from rouge-score, with the settings that their signatures name. The libraries are
 imported when they are first needed. Figures of single prompts are for `intervals.bootstrap`.
 """
 
@@ -9,20 +9,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, zip_longest
-from typing import Any, Protocol
+from typing import Any
 
+from .data_files import Example
 from .intervals import Interval, bootstrap, mean
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
-
-
-class WithReference(Protocol):
-    """An example as `references` reads it (`data.Example`)."""
-
-    @property
-    def reference(self) -> str | None: ...
-    @property
-    def source(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +26,7 @@ class Bleu:
     interval: Interval
 
 
-def references(examples: Sequence[WithReference]) -> list[str]:
+def references(examples: Sequence[Example]) -> list[str]:
     """The reference of every example. Raises ValueError naming the first that has none, and what to do."""
     for one in examples:
         if not (one.reference or "").strip():
@@ -83,7 +75,8 @@ def bleu(
         settings = {name: getattr(metric, name) for name in names}
         return BLEU.compute_bleu(sums[:order], sums[order : 2 * order], *sums[2 * order :], **settings).score
 
-    return Bleu(score, str(metric.get_signature()), bootstrap(counts, of_counts, level, resamples, seed))
+    interval = bootstrap(counts, statistic=of_counts, level=level, resamples=resamples, seed=seed)
+    return Bleu(score, str(metric.get_signature()), interval)
 
 
 def rouge(
@@ -132,22 +125,14 @@ def self_bleu(texts: Sequence[str]) -> float | None:
     return mean([metric.sentence_score(text, [*texts[:i], *texts[i + 1 :]]).score for i, text in enumerate(texts)])
 
 
-def edit_distance(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
-    """How many tokens must be inserted, deleted or replaced to turn one sequence into the other (Levenshtein 1966)."""
-    above = list(range(len(second) + 1))
-    for i, token in enumerate(first, 1):
-        row = [i]
-        for j, other in enumerate(second, 1):
-            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (token != other)))
-        above = row
-    return above[-1]
-
-
 def mean_edit_distance(sequences: Sequence[Sequence[Hashable]]) -> float | None:
     """Mean edit distance over all pairs of one prompt's sequences, each divided by the longer length, in [0, 1].
 
-    0 if all are the same; None for fewer than two sequences.
+    By NLTK: how many tokens must be inserted, deleted or replaced to turn one into the other (Levenshtein 1966). 0 if
+    all are the same; None for fewer than two sequences.
     """
+    from nltk.metrics.distance import edit_distance
+
     distances = [edit_distance(a, b) / max(len(a), len(b), 1) for a, b in combinations(sequences, 2)]
     return mean(distances) if distances else None
 

@@ -26,14 +26,9 @@ class Kernel:
         self.deadline = deadline
         self.exit_status: int | None = None
         self.cell = ""
-        self.manager = self._manager({**os.environ, **_search_path(), **variables}, output)
-
-    def seconds_left(self, cell: Any) -> float | None:
-        """Seconds until the deadline, for nbclient's `timeout_func`, which asks as each cell begins."""
-        self.cell = cell.source
-        return None if self.deadline is None else max(0.01, self.deadline - time.perf_counter())
-
-    def _manager(self, variables: Mapping[str, str], output: BinaryIO) -> type[AsyncKernelManager]:
+        package = str(Path(__file__).resolve().parents[2])  # the kernel imports this copy
+        path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "PYTHONPATH": path, **variables}
         kernel = self
 
         class InterpreterKernel(AsyncKernelManager):
@@ -42,7 +37,7 @@ class Kernel:
                 return KernelSpec(argv=ARGV, display_name="Python 3", language="python")
 
             async def start_kernel(self, **options: Any) -> None:
-                options |= {"env": dict(variables), "stdout": output, "stderr": subprocess.STDOUT}
+                options |= {"env": environment, "stdout": output, "stderr": subprocess.STDOUT}
                 await self._async_start_kernel(**options)
 
             async def is_alive(self) -> bool:
@@ -51,10 +46,9 @@ class Kernel:
                     kernel.exit_status = status
                 return await self._async_is_alive()
 
-        return InterpreterKernel
+        self.manager: type[AsyncKernelManager] = InterpreterKernel
 
-
-def _search_path() -> dict[str, str]:
-    """The environment variable with which the kernel imports this copy of the package."""
-    package = str(Path(__file__).resolve().parents[2])
-    return {"PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])}
+    def seconds_left(self, cell: Any) -> float | None:
+        """Seconds until the deadline, for nbclient's `timeout_func`, which asks as each cell begins."""
+        self.cell = cell.source
+        return None if self.deadline is None else max(0.01, self.deadline - time.perf_counter())

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
@@ -55,7 +55,7 @@ def read_rows(runs_dir: str | Path) -> list[Row]:
         except ValueError as error:
             record = RunRecord(path.stem, status="failed", error=str(error))
         name = "/".join(parts)
-        rows.append(Row(name, record, {"name": name, **_flat(asdict(record))}))
+        rows.append(Row(name, record, {"name": name, **flat(asdict(record))}))
     return rows
 
 
@@ -144,15 +144,17 @@ def export(rows: Sequence[Row], names: Sequence[str], path: str | Path) -> Path:
     path = Path(path)
     if path.suffix not in FORMATS:
         raise ValueError(f"A table is written as {' or '.join(FORMATS)}, and {str(path)!r} ends in neither.")
-    cells = {name: [_cell(row.values.get(name)) for row in rows] for name in names}
+    cells = {name: [cell(row.values.get(name)) for row in rows] for name in names}
     return write_atomic(path, _csv(cells) if path.suffix == ".csv" else _parquet(cells))
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(value: Mapping[str, Any], sign: str = ".", prefix: str = "") -> dict[str, Any]:
+    """What is in a dict of dicts by path, the names with a sign between them."""
+    found: dict[str, Any] = {}
     for name, item in value.items():
-        flat |= _flat(item, f"{prefix}{name}.") if isinstance(item, Mapping) else {f"{prefix}{name}": item}
-    return flat
+        inside = isinstance(item, Mapping)
+        found |= flat(item, sign, f"{prefix}{name}{sign}") if inside else {f"{prefix}{name}": item}
+    return found
 
 
 def _test(sign: str, value: str, condition: str) -> Callable[[Any], bool]:
@@ -164,20 +166,21 @@ def _test(sign: str, value: str, condition: str) -> Callable[[Any], bool]:
     if compare and (wanted is None or isinstance(wanted, bool | list | dict)):
         raise ValueError(f"{condition!r}: {sign} compares numbers or texts, and {value!r} is neither.")
 
-    def test(cell: Any) -> bool:
-        if compare and _number(cell) and _number(wanted):
-            return compare(cell, wanted)
+    def test(found: Any) -> bool:
+        if compare and is_number(found) and is_number(wanted):
+            return compare(found, wanted)
         if compare:
-            return isinstance(cell, str) and compare(cell, value)
+            return isinstance(found, str) and compare(found, value)
         if sign == "~":
-            return cell is not None and value in text(cell)
-        equal = cell == wanted and isinstance(cell, bool) == isinstance(wanted, bool)  # 1 is no "true"
-        return (equal or (cell is not None and str(cell) == value)) == (sign == "=")
+            return found is not None and value in text(found)
+        equal = found == wanted and isinstance(found, bool) == isinstance(wanted, bool)  # 1 is no "true"
+        return (equal or (found is not None and str(found) == value)) == (sign == "=")
 
     return test
 
 
-def _number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether the value is a number, which true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -186,7 +189,8 @@ def _rank(value: Any) -> tuple[int, Any]:
     return (0, value) if isinstance(value, bool | int | float) else (1, text(value))
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
+    """A value as a cell of a table: lists and dicts become JSON text."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 

@@ -74,7 +74,6 @@ def plan_sweep(
         in_order = {key: chosen[key] for key in parameters if key in chosen}
         points.append(Point(_name(head, in_order), in_order, plain(resolved, "parameters")))
     names: dict[str, Point] = {}
-    names: dict[str, Point] = {}
     for point in points:  # folded, because some file systems do not tell a from A
         if (other := names.setdefault(point.name.casefold(), point)) is not point:
             raise ValueError(

@@ -31,6 +31,11 @@ class State(NamedTuple):
     light: Look
     dark: Look
 
+    @property
+    def line(self) -> str:
+        """The border as CSS names its style."""
+        return {"none": "none", "": "solid", "4 3": "dashed"}.get(self.dash, "dotted")
+
 
 ACCEPTED, REJECTED, CORRECTED, UNDRAFTED, OPEN = "accepted", "rejected", "corrected", "undrafted", "open"
 

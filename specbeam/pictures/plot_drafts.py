@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .drawing import counted
+from .drawing import counted, duration
 from .palette import BLUE, GREEN, GREY, RED
 from .plot_style import legend_below, log2_ticks, look, panels, percent, rows_with, search_name, single_axes, unity_line
 
@@ -62,18 +62,19 @@ def agreement_over_time(curves: Mapping[str, Sequence[tuple[float, Sequence[floa
     reached = [seconds for points in curves.values() for seconds, _ in points]
     ticks = [tick for tick in _ROUND if min(reached) / 2 <= tick <= 1.5 * max(reached)]
     axes.set_xscale("log")
-    axes.set_xticks(ticks, list(map(_span, ticks)))
+    axes.set_xticks(ticks, list(map(duration, ticks)))
     axes.minorticks_off()
     percent(axes)
     axes.set(xlabel="time of training (logarithmic)", ylabel="agreement at depth 1 (% of held-out positions)")
     axes.legend(frameon=False)
     ends = {name: (points[-1][0], points[-1][1][0]) for name, points in curves.items()}
     longest = max(ends, key=lambda name: ends[name][0])
-    found = f"'{longest}' agrees at {ends[longest][1]:.0%} of the positions after {_span(ends[longest][0])} of training"
+    seconds, share = ends[longest]
+    found = f"'{longest}' agrees at {share:.0%} of the positions after {duration(seconds)} of training"
     others = [name for name in ends if name != longest]
     if others:
         best = max(others, key=lambda name: ends[name][1])
-        found += f";\nbest of the others is '{best}' with {ends[best][1]:.0%} after {_span(ends[best][0])}"
+        found += f";\nbest of the others is '{best}' with {ends[best][1]:.0%} after {duration(ends[best][0])}"
     axes.set_title(found, loc="left")
     return figure
 
@@ -98,7 +99,8 @@ def training_curves(training: Mapping[str, Any]) -> Figure:
     for axes in (left, right):
         axes.set(xlim=0, xlabel="time of training (min)")
     seconds, shares = points[-1]
-    found = f"After {_span(seconds)} of training the draft says the target's token at {shares[0]:.0%} of the positions"
+    found = f"After {duration(seconds)} of training the draft says the target's token at {shares[0]:.0%}"
+    found += " of the positions"
     if depths > 1:
         found += f",\nand at {shares[-1]:.0%} after {counted(depths - 1, 'guess', 'es')} of its own"
     figure.suptitle(found)
@@ -212,7 +214,3 @@ def _prediction_finding(rows: Rows) -> str:
     if reached:
         found += f";\nthe budget's choice ran at {' and '.join(reached)} of the best fixed number's speed"
     return found
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

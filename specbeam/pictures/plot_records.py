@@ -16,8 +16,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .palette import COLOURS, GREY, MARKERS
-from .plot_style import ShownFigure, counted
+from .drawing import counted
+from .plot_style import log2_ticks, look, panels, unity_line
 
 COLUMNS = 3  # panels beside each other
 LABELS = 6  # lines that a panel's legend names
@@ -25,15 +25,13 @@ LABELS = 6  # lines that a panel's legend names
 
 @dataclass(frozen=True)
 class SpeedPoint:
-    """A speed-up over its notebook's own baseline; `low` and `high` are the spread of repeats, if there were any."""
+    """A speed-up over its notebook's own baseline, the median where there were repeats."""
 
     run: str
     notebook: str
     series: str  # what decoded
     num_beams: int
     speedup: float
-    low: float | None = None
-    high: float | None = None
     exact: bool = True  # whether the method promises its baseline's tokens
 
 
@@ -75,19 +73,17 @@ def speed_over_runs(points: Sequence[SpeedPoint]) -> Figure:
     if not points:
         raise ValueError("no record holds a speed-up: run one of the notebooks 02 to 07, or make bench")
     notebooks = sorted({point.notebook for point in points})
-    figure, panels = _panels(len(notebooks), height=3.1)
+    figure, of_notebooks = _grid(len(notebooks), height=3.1)
     beams = sorted({point.num_beams for point in points})
     speeds = [point.speedup for point in points if point.speedup > 0]
-    for axes, notebook in zip(panels, notebooks, strict=True):
+    for axes, notebook in zip(of_notebooks, notebooks, strict=True):
         mine = [point for point in points if point.notebook == notebook]
-        axes.axhline(1, color=GREY, linestyle=":", linewidth=1.2)
+        unity_line(axes, width=1.2)
         for number, series in enumerate(dict.fromkeys(point.series for point in mine)):
             line = [(float(p.num_beams), p.speedup) for p in mine if p.series == series]
             exact = all(point.exact for point in mine if point.series == series)
             _line(axes, line, series, number, "-" if exact else "--")
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(beams, [str(count) for count in beams])
-        axes.minorticks_off()
+        log2_ticks(axes, beams)
         axes.set_xlim(beams[0] / 1.4, beams[-1] * 1.4)
         axes.set_yscale("log", base=2)
         axes.set_ylim(min(1, *speeds) / 1.2, max(1, *speeds) * 1.2)
@@ -95,7 +91,7 @@ def speed_over_runs(points: Sequence[SpeedPoint]) -> Figure:
         axes.set_xlabel("num_beams (1: greedy)")
         axes.set_title(notebook, fontsize=10)
         _legend(axes)
-    panels[0].set_ylabel("speed (× the notebook's baseline)")
+    of_notebooks[0].set_ylabel("speed (× the notebook's baseline)")
     figure.suptitle(speed_finding(points).replace("; ", ";\n"))
     return figure
 
@@ -104,8 +100,8 @@ def sweep_lines(sweeps: Sequence[Sweep]) -> Figure:
     """What a metric does while a parameter grows, a panel for each sweep. Raises ValueError when there are none."""
     if not sweeps:
         raise ValueError("no notebook was run with several values of a number: specbeam sweep does that")
-    figure, panels = _panels(len(sweeps), height=3.3)
-    for axes, sweep in zip(panels, sweeps, strict=True):
+    figure, of_sweeps = _grid(len(sweeps), height=3.3)
+    for axes, sweep in zip(of_sweeps, sweeps, strict=True):
         for number, (label, line) in enumerate(sweep.lines.items()):
             _line(axes, line, textwrap.shorten(label, 44, placeholder=" …"), number)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -119,8 +115,7 @@ def sweep_lines(sweeps: Sequence[Sweep]) -> Figure:
 
 def medians(line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The median for each place, by place."""
-    places = sorted({place for place, _ in line})
-    return [(place, median(value for other, value in line if other == place)) for place in places]
+    return [(place, median(value for other, value in line if other == place)) for place in sorted(dict(line))]
 
 
 def speed_finding(points: Sequence[SpeedPoint]) -> str:
@@ -139,25 +134,19 @@ def speed_finding(points: Sequence[SpeedPoint]) -> str:
     return f"{found}; the median is × {middle[0]:.2f} with {fewest} and × {middle[-1]:.2f} with {beams[-1]}"
 
 
-def _panels(count: int, height: float) -> tuple[ShownFigure, list[Any]]:
+def _grid(count: int, height: float) -> tuple[Figure, list[Any]]:
+    """Panels of this height (inches) in rows of at most three."""
     columns = min(count, COLUMNS)
-    rows = math.ceil(count / columns)
-    figure = ShownFigure(figsize=(max(6.0, 3.9 * columns), height * rows + 0.5), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in panels[count:]:
-        axes.remove()
-    for axes in panels[:count]:
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure, panels[:count]
+    return panels(count, max(6.0, 3.9 * columns), height * math.ceil(count / columns) + 0.5, columns=columns)
 
 
 def _line(axes: Any, line: Sequence[tuple[float, float]], label: str, number: int, style: str = "-") -> None:
-    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-    axes.plot(*zip(*line, strict=True), color=colour, marker=marker, linestyle="none", markersize=4, alpha=0.6)
+    mark = {**look(number), "markersize": 4}
+    axes.plot(*zip(*line, strict=True), **mark, linestyle="none", alpha=0.6)
     if len(middle := medians(line)) > 1:
-        axes.plot(*zip(*middle, strict=True), color=colour, linewidth=1.4, linestyle=style)
+        axes.plot(*zip(*middle, strict=True), color=mark["color"], linewidth=1.4, linestyle=style)
     shown = label if number < LABELS else f"_{label}"  # matplotlib leaves labels with an underscore out
-    axes.plot([], [], color=colour, marker=marker, markersize=4, linestyle=style, label=shown or "_")
+    axes.plot([], [], **mark, linestyle=style, label=shown or "_")
 
 
 def _legend(axes: Any) -> None:

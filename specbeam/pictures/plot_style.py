@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,13 +23,21 @@ class ShownFigure(Figure):
         return buffer.getvalue()
 
 
-def panels(count: int, width: float, height: float, **options: Any) -> tuple[ShownFigure, list[Any]]:
-    """A figure (inches) with so many axes beside each other; `options` are those of `Figure.subplots`."""
+def panels(
+    count: int, width: float, height: float, *, columns: int | None = None, **options: Any
+) -> tuple[ShownFigure, list[Any]]:
+    """A figure (inches) with so many axes beside each other, or with `columns` of them in a row.
+
+    `options` are those of `Figure.subplots`.
+    """
     figure = ShownFigure(figsize=(width, height), layout="constrained")
-    found = list(figure.subplots(1, count, squeeze=False, **options)[0])
-    for axes in found:
+    columns = columns or count
+    found = list(figure.subplots(math.ceil(count / columns), columns, squeeze=False, **options).flat)
+    for axes in found[count:]:
+        axes.remove()
+    for axes in found[:count]:
         axes.spines[["top", "right"]].set_visible(False)
-    return figure, found
+    return figure, found[:count]
 
 
 def single_axes(width: float, height: float) -> tuple[ShownFigure, Any]:

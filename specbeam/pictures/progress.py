@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from specbeam.core.stats import Trace
 
-from .drawing import Canvas, Picture, counted, svg_text, text
+from .drawing import Canvas, Picture, counted, markup
 from .token_text import joined
 
-_WIDTH, _LEFT, _ROW, _TALL = 760.0, 6.0, 38.0, 13.0  # px
+_WIDTH, _LEFT, _ROW = 760.0, 6.0, 38.0  # px
 _SQUARE = 18.0  # px of a square with its gap, at most
 
 
@@ -67,36 +67,10 @@ def _title(decodes: list[TracedDecode], passes: int) -> str:
 def _drawn(decodes: list[TracedDecode], passes: int) -> Canvas:
     whole = max(one.steps(len(one.trace.rounds)) for one in decodes)
     step = min(_SQUARE, (_WIDTH - 2 * _LEFT) / max(whole, 1))
-    rows = "".join(_row(one, passes, step, _ROW * place) for place, one in enumerate(decodes))
     width, height = max(_LEFT * 2 + step * whole, 360.0), _ROW * len(decodes)
-    words = "".join(
-        f'<p dir="auto" style="margin:4px 0 0;white-space:pre-wrap;overflow-wrap:anywhere">'
-        f'<span style="color:var(--faint)">{text(one.name)}:</span> {text(one.text(passes))}</p>'
-        for one in decodes
-    )
-    svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-hidden="true">{rows}</svg>'
-    )
-    return Canvas(width, height, rows, f'<div style="overflow-x:auto">{svg}</div>{words}')
-
-
-def _row(decode: TracedDecode, passes: int, step: float, top: float) -> str:
-    done, whole = decode.steps(passes), len(decode.trace.rounds)
-    found = [svg_text(f"{decode.name}: step {done} after {_passes(min(passes, whole))}", _LEFT, top + 12, "§f")]
-    x = _LEFT
-    for number, one in enumerate(decode.trace.rounds):
-        squares = []
-        for place in range(one.steps):
-            last = place == one.steps - 1
-            width = step - (min(6.0, step / 3) if last else min(1.0, step / 12))
-            look = 'class="§steps"' if number < passes else 'class="§band" style="stroke:var(--line)"'
-            squares.append(f'<rect {look} x="{x:.2f}" y="{top + 18:.1f}" width="{width:.2f}" height="{_TALL:.0f}"/>')
-            x += step
-        name = "the prompt's pass" if number == 0 else f"pass {number}"
-        hover = text(f"{name}: {counted(one.steps, 'step')}")
-        found.append(f"<g><title>{hover}</title>{''.join(squares)}</g>")
-    return "".join(found)
+    rows = markup("progress.svg.j2", decodes=decodes, passes=passes, step=step, left=_LEFT, row=_ROW, named=_passes)
+    html = markup("progress.html.j2", decodes=decodes, passes=passes, rows=rows, width=width, height=height)
+    return Canvas(width, height, rows, html)
 
 
 def _passes(number: int) -> str:

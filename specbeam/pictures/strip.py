@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from specbeam.core.stats import Trace
 
-from .drawing import COLUMN, SIGN, TEXT, Canvas, Picture, attribute, strikable, text, token
+from .drawing import COLUMN, SIGN, Canvas, Picture, markup
 from .history import History, Moment
 from .palette import ACCEPTED, CORRECTED, REJECTED, STATES, UNDRAFTED
 from .token_text import columns, completed, visible
@@ -50,45 +51,40 @@ def token_strip(
     return Picture(title, [ACCEPTED, REJECTED, CORRECTED, UNDRAFTED], lambda: _drawn(history, moment, path))
 
 
+@dataclass
+class _Cell:
+    """A token with what hovering over it shows, and its place in the SVG (px)."""
+
+    words: str
+    state: str
+    hover: str
+    x: float = 0.0
+    y: float = 0.0
+
+    @property
+    def width(self) -> float:
+        return 10 + COLUMN * columns(self.words) + (SIGN if STATES[self.state].sign else 0)
+
+
 def _drawn(history: History, moment: Moment, path: list[int]) -> Canvas:
     shown = completed([history.text(n) for n in path])
-    html, svg, x, y = [], [], 0.0, 0.0
+    groups, x, y = [], 0.0, 0.0
     for node, words, following in zip(path, shown, [*shown[1:], ""], strict=True):
         state = moment.states[node]
-        cells = [(visible(words, _LONGEST), state, history.describe(node, state, moment.verified))]
+        cells = [_Cell(visible(words, _LONGEST), state, history.describe(node, state, moment.verified))]
         wrong = history.drafted_instead(node) if state == CORRECTED else []
         if wrong:
             others = "".join("\n✗ " + visible(history.text(n), 20) for n in wrong[1:8])
             hover = history.describe(wrong[0], REJECTED, moment.verified) + others
-            cells.insert(0, (visible(history.text(wrong[0]), _LONGEST), REJECTED, hover))
-        margin = " §w" if following.startswith(" ") else ""
-        html.append(f'<span class="§g{margin}">{"".join(_span(*cell) for cell in cells)}</span>')
-        widths = [_width(words, state) for words, state, _ in cells]
+            cells.insert(0, _Cell(visible(history.text(wrong[0]), _LONGEST), REJECTED, hover))
         x += 5 * (words.startswith(" ") and x > 0)
-        if x > 0 and x + sum(widths) + 2 > _SVG_WIDTH:
+        if x > 0 and x + sum(cell.width for cell in cells) + 2 > _SVG_WIDTH:
             x, y = 0.0, y + _LINE
-        for cell, width in zip(cells, widths, strict=True):
-            svg.append(_cell(*cell, x, y, width))
-            x += width + 2
+        for cell in cells:
+            cell.x, cell.y = x, y
+            x += cell.width + 2
+        groups.append({"cells": cells, "spaced": following.startswith(" "), "ends_line": "\n" in words})
         if "\n" in words:
-            html.append('<i class="§br"></i>')
             x, y = 0.0, y + _LINE
-    return Canvas(_SVG_WIDTH, y + _LINE, "".join(svg), f'<div class="§t" dir="ltr">{"".join(html)}</div>')
-
-
-def _span(words: str, state: str, title: str) -> str:
-    sign = f"<b>{STATES[state].sign}</b>" if STATES[state].sign else ""
-    body = f"<bdi>{text(words)}</bdi>"
-    body = f"<s>{body}</s>" if state == REJECTED and strikable(words) else body
-    return f'<span class="§{state}" title={attribute(title)}>{sign}{body}</span>'
-
-
-def _width(words: str, state: str) -> float:
-    return 10 + COLUMN * columns(words) + (SIGN if STATES[state].sign else 0)
-
-
-def _cell(words: str, state: str, title: str, x: float, y: float, width: float) -> str:
-    return (
-        f'<g><title>{text(title)}</title><rect class="§{state}" x="{x + 0.75:.1f}" y="{y + 2:.1f}" '
-        f'width="{width - 1.5:.1f}" height="22" rx="4"/>{token(words, state, x + 5, y + 13 + TEXT / 3)}</g>'
-    )
+    svg, html = (markup(f"strip.{kind}.j2", groups=groups) for kind in ("svg", "html"))
+    return Canvas(_SVG_WIDTH, y + _LINE, svg, html)

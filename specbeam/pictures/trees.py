@@ -6,12 +6,13 @@ All pictures of a trace have the same places, so that one can flip through them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from specbeam.core.stats import Trace
 
-from .drawing import COLUMN, SIGN, SMALL, TEXT, Canvas, Picture, counted, mark, svg_text, text, token
+from .drawing import COLUMN, SIGN, Canvas, Picture, counted, markup
 from .history import DIED, FINISHED, RUNNING, History, Moment
 from .palette import ACCEPTED, REJECTED, STATES
 from .tree_layout import GAP, PAD, TAIL, TOP, Box, TreeLayout
@@ -94,71 +95,36 @@ class _Tree(TreeLayout):
 
     def _canvas(self, moment: Moment) -> Canvas:
         boxes = self.boxes(moment)
-        left, width = self.columns[-1]
         height = TOP + (max(self.rows.values()) + 1) * (self.line + GAP) + 4
-        lines = "".join(self._edge(box) for box in sorted(boxes, key=lambda box: _FRONT.index(box.branch)))
-        tips = "".join(self._tip(box, moment) for box in boxes)
-        svg = self._bands(moment, height) + lines + "".join(map(self._box, boxes)) + tips
-        return Canvas(
-            left + width + TAIL, height, svg, drawn_width=max(self.right(box.nodes[-1]) for box in boxes) + TAIL
+        svg = markup(
+            "tree.svg.j2",
+            tree=self,
+            moment=moment,
+            height=height,
+            boxes=boxes,
+            back_to_front=sorted(boxes, key=lambda box: _FRONT.index(box.branch)),
+            PAD=PAD,
         )
+        drawn_width = max(self.right(box.nodes[-1]) for box in boxes) + TAIL
+        return Canvas(sum(self.columns[-1]) + TAIL, height, svg, drawn_width=drawn_width)
 
-    def _bands(self, moment: Moment, height: float) -> str:
-        """The pass that paid for each step, above its column; steps that are not paid for yet have none."""
-        found, start = [], 0
+    def bands(self, moment: Moment) -> Iterator[tuple[int, float, float]]:
+        """Each pass with the columns that it paid for, from left to right (px)."""
         paid = [each for each in self.history.committed if each <= moment.verified]
-        for step in range(1, len(paid) + 1):
-            if step < len(paid) and paid[step] == paid[start]:
-                continue
-            left, right = self.columns[start][0] - 3, sum(self.columns[step - 1]) + 3
-            if paid[start] % 2:
-                found.append(f'<rect class="§band" x="{left:.1f}" width="{right - left:.1f}" height="{height:.1f}"/>')
-            name = "prompt" if paid[start] == 0 else f"pass {paid[start]}"
-            found.append(svg_text(name, (left + right) / 2, 11, "§f", "middle"))
-            start = step
-        for step, (left, width) in enumerate(self.columns[1:], start=1):
-            found.append(svg_text(str(step), left + width / 2, 26, "§n", "middle"))
-        return "".join(found)
+        for number, group in groupby(range(len(paid)), key=paid.__getitem__):
+            steps = list(group)
+            yield number, self.columns[steps[0]][0] - 3, sum(self.columns[steps[-1]]) + 3
 
-    def _edge(self, box: Box) -> str:
-        node = box.nodes[0]
-        if node == 0:
-            return ""
-        parent = self.history.nodes[node].parent
-        x0, x1 = self.right(parent), self.left(node)
-        y0, y1 = self.top(parent) + self.line / 2, self.top(node) + self.line / 2
-        kind = box.branch or "vain"
-        if y0 == y1:
-            return f'<path class="§{kind}" d="M{x0:.1f} {y0:.1f}H{x1:.1f}"/>'
-        bend = min((x1 - x0) / 2, 14)
-        curve = f"M{x0:.1f} {y0:.1f}C{x0 + bend:.1f} {y0:.1f} {x1 - bend:.1f} {y1:.1f} {x1:.1f} {y1:.1f}"
-        return f'<path class="§{kind}" d="{curve}"/>'
+    def is_tip(self, box: Box, moment: Moment) -> bool:
+        """Whether a branch ends with this box."""
+        children = self.history.children[box.nodes[-1]].values()
+        return box.branch is not None and not any(child in moment.branches for child in children)
 
-    def _tip(self, box: Box, moment: Moment) -> str:
-        """The mark after the last node of a branch."""
-        node = box.nodes[-1]
-        if box.branch is None or any(child in moment.branches for child in self.history.children[node].values()):
-            return ""
-        return mark(box.branch, self.right(node) + 3, self.top(node) + self.line / 2)
+    def hover(self, box: Box) -> str:
+        return "\n\n".join(self.history.describe(n, box.state, box.verified) for n in box.nodes)
 
-    def _box(self, box: Box) -> str:
-        left, y, middle = self.left(box.nodes[0]), self.top(box.nodes[0]), self.line / 2
-        width = self.right(box.nodes[-1]) - left
-        kind, ids = box.state, " ".join(map(str, box.nodes))
-        rect = f'<rect class="§{kind}" x="{left:.1f}" y="{y:.1f}" width="{width:.1f}" height="{self.line:.0f}" rx="4"/>'
-        if box.nodes == [0]:
-            label = svg_text("prompt", left + width / 2, y + middle + TEXT / 3, "§prompt", "middle")
-            return f'<g data-nodes="0">{rect}{label}</g>'
-        hover = "\n\n".join(self.history.describe(n, kind, box.verified) for n in box.nodes)
-        room = int((width - 2 * PAD - (SIGN if STATES[kind].sign else 0) - self.aside(box)) / COLUMN + 1e-6)
-        base = y + (middle if self.crowded else 10.5) + TEXT / 3
-        words = token(self.words(box.nodes, room), kind, left + PAD, base)
-        return f'<g data-nodes="{ids}"><title>{text(hover)}</title>{rect}{words}{self._note(box, left, y, width)}</g>'
-
-    def _note(self, box: Box, left: float, y: float, width: float) -> str:
-        """The rounds that verified a box, and its log-probability: below its text, or the rounds beside it."""
-        rounds, look = self.rounds(box), f"§n §{box.state}"
-        if self.crowded:
-            return svg_text(rounds, left + width - 3, y + self.line / 2 + SMALL / 3, look, "end")
-        score = svg_text(self.score(box), left + width - PAD, y + 26, look, "end")
-        return svg_text(rounds, left + PAD, y + 26, look) + score
+    def fitted(self, box: Box) -> str:
+        """The text of a box, cut to its width."""
+        width = self.right(box.nodes[-1]) - self.left(box.nodes[0])
+        sign = SIGN if STATES[box.state].sign else 0
+        return self.words(box.nodes, int((width - 2 * PAD - sign - self.aside(box)) / COLUMN + 1e-6))

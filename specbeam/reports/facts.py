@@ -1,20 +1,22 @@
 """What reports say about a run: its title and picture, how it was made, and the command that makes it again."""
 
 import base64
-import binascii
+import contextlib
 import json
 import re
 import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from specbeam.experiments.parameters import changed_parameters, read_parameters
+from specbeam.experiments.parameters import changed_parameters, read_notebook, read_parameters
 from specbeam.experiments.record_models import model_name
 from specbeam.experiments.record_table import read_rows, text
 from specbeam.experiments.records import RunRecord
 
+PICTURES = ("image/png", "image/jpeg")
 HEADLINE_TAG = "headline"  # of the cell whose figure represents the run; without one it is the first figure
 
 
@@ -65,15 +67,6 @@ def device(record: RunRecord) -> str:
     return " ".join(filter(None, [record.device, record.dtype]))
 
 
-def duration(seconds: float | None) -> str:
-    """12 s, 34 min, 5.6 h; "" for None."""
-    if seconds is None:
-        return ""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 def finished(record: RunRecord) -> str:
     """Date and minute at which the run finished."""
     try:
@@ -112,7 +105,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
     changes = ", with local changes that it does not hold" if record.commit and record.dirty else ""
     versions = [f"{name} {value}" for name, value in record.versions.items() if len(value) < 40]
     hashes = [f"{name} {value}" for name, value in record.versions.items() if len(value) >= 40]
-    lines = {
+    lines: dict[str, Any] = {
         "run": run.name,
         "notebook": record.notebook,
         "status": record.status + (f": {record.error}" if record.error else ""),
@@ -121,9 +114,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         "commit": f"{record.commit or ''}{changes}",
         "notebook hash": record.notebook_sha256,
         "source hash": ", ".join(hashes),
-    }
-    models = [(role, _model(value)) for role, value in record.models.items()]
-    machine = {
+        **{role: _model(value) for role, value in record.models.items()},
         "device": record.device,
         "dtype": record.dtype,
         "threads": record.threads,
@@ -134,8 +125,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         "repeats": record.repeats,
         "record schema": record.schema,
     }
-    everything = [*lines.items(), *models, *machine.items()]
-    return [(name, "not recorded" if value in (None, "") else str(value)) for name, value in everything]
+    return [(name, "not recorded" if value in (None, "") else str(value)) for name, value in lines.items()]
 
 
 def timings(record: RunRecord) -> list[tuple[str, str]]:
@@ -156,27 +146,26 @@ def _model(value: Any) -> str:
 def _cells(notebook: Path | None) -> list[dict[str, Any]]:
     """The cells of a notebook file; none when it cannot be read."""
     try:
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"] if notebook else []
-    except (ValueError, KeyError, TypeError, OSError):
+        return read_notebook(notebook).cells if notebook else []
+    except ValueError:
         return []
-    return [cell for cell in cells if isinstance(cell, dict)] if isinstance(cells, list) else []
 
 
 def _title(cells: list[dict[str, Any]]) -> str | None:
     """The first heading."""
-    texts = ["".join(cell.get("source", "")) for cell in cells if cell.get("cell_type") == "markdown"]
+    texts = [cell["source"] for cell in cells if cell["cell_type"] == "markdown"]
     heading = re.search(r"^#\s+(.+)$", "\n".join(texts), re.MULTILINE)
     return re.sub(r"[`*]", "", heading[1]).strip() if heading else None
 
 
 def _picture(cells: list[dict[str, Any]]) -> bytes | None:
-    marked = [cell for cell in cells if HEADLINE_TAG in cell.get("metadata", {}).get("tags", [])]
-    for cell in [*marked, *cells]:
-        for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            if encoded := data.get("image/png") or data.get("image/jpeg"):
-                try:
-                    return base64.b64decode("".join(encoded))
-                except (binascii.Error, ValueError):
-                    continue
-    return None
+    marked = [cell for cell in cells if HEADLINE_TAG in cell["metadata"].get("tags", [])]
+    return next((picture for _, picture in pictures([*marked, *cells])), None)
+
+
+def pictures(cells: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Any, bytes]]:
+    """The data of every output of cells that has a picture, and the picture's bytes."""
+    for data in (output.get("data", {}) for cell in cells for output in cell.get("outputs", [])):
+        if kind := next((kind for kind in PICTURES if kind in data), None):
+            with contextlib.suppress(ValueError):  # no base64
+                yield data, base64.b64decode(data[kind])

@@ -10,6 +10,7 @@ from specbeam.experiments.record_table import Row
 from specbeam.experiments.records import RunRecord
 from specbeam.models.embedded import NAME
 
+from .facts import failure
 from .record_speed import promises, walk
 
 USABLE, DIFFERS, UNUSABLE = "yes", "with differences", "no"
@@ -66,9 +67,7 @@ def _dtype(record: RunRecord) -> str | None:
 def _model_line(name: str, dtype: str | None, rows: Sequence[Row]) -> dict[str, Any]:
     targets = [row.record.models.get("target") for row in rows]
     facts = {key: value for found in targets if isinstance(found, dict) for key, value in found.items()}
-    failed = [
-        f"`{row.name}`: {row.record.error or 'no reason recorded'}" for row in rows if row.record.status == "failed"
-    ]
+    failed = [f"`{row.name}`: {reason}" for row in rows if (reason := failure(row.record))]
     differing = [f"`{row.name}`: {found}" for row in rows if (found := unequal(row.record))]
     remarks = [f"failed, {line}" for line in failed] + differing
     if facts.get("chat_template") is False:

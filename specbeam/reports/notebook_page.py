@@ -5,8 +5,6 @@ twin beside it.
 """
 
 import base64
-import binascii
-import contextlib
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -22,11 +20,14 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from PIL import Image
 from traitlets.config import Config
 
+from specbeam.experiments.parameters import read_notebook
+
+from .facts import PICTURES, pictures
+
 TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader("specbeam.reports"), autoescape=True)
 PAGE_LIMIT = 5_000_000  # bytes
 PICTURE_SIZES = ((1600, 256), (1100, 128), (800, 64), (500, 32))  # width in pixels, colours; tried until the page fits
 LONG_OUTPUT = 50_000  # characters of an output that is left out when smaller pictures were not enough
-PICTURES = ("image/png", "image/jpeg")
 SMALLER = "The pictures on this page are smaller than they were made, to keep it small. The executed notebook has both."
 CUT = "Long outputs are left out of this page, to keep it small. The executed notebook has them."
 NAMED = re.compile(r"\\operatorname\*?\s*\{([^{}]*)\}")  # the converter makes a product of its letters
@@ -41,27 +42,24 @@ def notebook_html(path: Path, title: str, run: Mapping[str, Any]) -> str:
     Pictures shrink, then long outputs are left out, until the page has at most PAGE_LIMIT bytes; the page says so.
     Raises ValueError when the notebook cannot be read, and when the page is still too large.
     """
-    try:
-        notebook: Any = nbformat.read(path, as_version=4)
-    except Exception as error:  # nbformat raises its own and json's errors for the same thing
-        raise ValueError(f"{path} is not a notebook: {error}. Run it again.") from error
+    notebook = read_notebook(path)
     notebook.metadata.pop("widgets", None)
     notebook.metadata["title"] = title
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in code:
         cell.outputs = [output for output in map(_without_scripts, cell.outputs) if output is not None]
-    pictures = _pictures(code)
+    original = list(pictures(code))
     html = _export(notebook, path, run)
-    for width, colours in PICTURE_SIZES if pictures else ():
+    for width, colours in PICTURE_SIZES if original else ():
         if _size(html) <= PAGE_LIMIT:
             return html
-        for data, original in pictures:
-            _shrink(data, original, width, colours)
+        for data, picture in original:
+            _shrink(data, picture, width, colours)
         html = _export(notebook, path, run, [SMALLER])
     if _size(html) > PAGE_LIMIT:
         for cell in code:
             cell.outputs = [_without_long_text(output) for output in cell.outputs]
-        html = _export(notebook, path, run, [*([SMALLER] if pictures else []), CUT])
+        html = _export(notebook, path, run, [*([SMALLER] if original else []), CUT])
     if _size(html) > PAGE_LIMIT:
         raise ValueError(
             f"the page of {path} would have {_size(html) / 1e6:.1f} MB, more than {PAGE_LIMIT / 1e6:g}: "
@@ -155,17 +153,6 @@ def _without_scripts(output: Any) -> Any:
     if "text/html" in data:
         data["text/html"] = SCRIPT.sub("", data["text/html"])
     return None if scripted and set(data) <= {"text/plain"} else output
-
-
-def _pictures(code: list[Any]) -> list[tuple[Any, bytes]]:
-    """The data of every output that has a picture, and the picture's bytes."""
-    pictures = []
-    for cell in code:
-        for data in (output.get("data", {}) for output in cell.outputs):
-            if kind := next((kind for kind in PICTURES if kind in data), None):
-                with contextlib.suppress(binascii.Error):
-                    pictures.append((data, base64.b64decode(data[kind])))
-    return pictures
 
 
 def _shrink(data: Any, original: bytes, width: int, colours: int) -> None:

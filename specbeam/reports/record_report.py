@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from specbeam.experiments.record_table import Row, differing_parameters, read_rows, text
+from specbeam.experiments.record_table import Row, differing_parameters, is_number, read_rows, text
 from specbeam.experiments.records import RECORD_VARIABLE, repository_root
 from specbeam.pictures.drawing import counted
 from specbeam.pictures.plot_records import SpeedPoint, speed_finding
 
 from .model_table import UNUSABLE, model_table, unequal
-from .record_speed import is_number, key_number
+from .record_speed import key_number
 
 OWN = "08_report"  # reports are about other runs
 CIRCUMSTANCES = ("commit", "dirty", "notebook_sha256", "machine", "device", "dtype", "threads", "versions", "models")

@@ -7,9 +7,9 @@ read here is what `pictures.plot_records` draws.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
-from specbeam.experiments.record_table import Row, differing_parameters, text
+from specbeam.experiments.record_table import Row, differing_parameters, is_number, text
 from specbeam.pictures.plot_records import SpeedPoint, Sweep, medians
 
 SPEEDS = ("speedup_same_target", "speedup")  # the first that a row has
@@ -43,8 +43,8 @@ def sweeps(rows: Sequence[Row], parameter: str | None = None, metric: str | None
         others = [name for name in names if name != chosen]
         settings: dict[tuple[str, ...], list[tuple[float, float]]] = {}
         for row in runs:
-            place, value = row.record.parameters.get(chosen), _value(row, wanted)
-            if is_number(place) and value is not None:
+            place, value = row.record.parameters.get(chosen), row.values.get(f"metrics.{wanted}")
+            if is_number(place) and is_number(value):
                 setting = tuple(text(row.record.parameters.get(name)) for name in others)
                 settings.setdefault(setting, []).append((place, value))
         lines = _labelled(others, {key: sorted(line) for key, line in settings.items() if len(medians(line)) > 1})
@@ -79,11 +79,6 @@ def walk(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ..
             yield from walk(item, path)
 
 
-def is_number(value: Any) -> TypeGuard[float]:
-    """Whether the value is a number, which true and false are not."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def promises(item: Mapping[str, Any]) -> bool:
     """Whether the method of a comparison's row promises its baseline's tokens, as all do that have no label."""
     return item.get("label", "exact") == "exact"
@@ -99,8 +94,8 @@ def _in_rows(row: Row) -> list[tuple[Any, ...]]:
             values = values[item["plain"]]
         if values is None and is_number(item.get("tree_s")) and item["tree_s"] and is_number(item.get("copies_s")):
             values = item["copies_s"] / item["tree_s"]
-        if (spread := _spread(values)) is not None:
-            found.append((_series(item), item["num_beams"], *spread, promises(item)))
+        if (speed := _middle(values)) is not None:
+            found.append((_series(item), item["num_beams"], speed, promises(item)))
     return found
 
 
@@ -110,14 +105,16 @@ def _by_method(row: Row) -> list[tuple[Any, ...]]:
     for method, many in methods.items() if isinstance(methods, Mapping) else ():
         beams = _beams(row) if "beam" in method else 1
         values = many.values() if isinstance(many, Mapping) else [many]
-        found += [(method, beams, *spread) for value in values if (spread := _spread(value)) is not None]
+        found += [(method, beams, speed) for value in values if (speed := _middle(value)) is not None]
     return found
 
 
 def _plain_numbers(row: Row) -> list[tuple[Any, ...]]:
-    names = [name for name in row.record.metrics if name.startswith(("speed_", "speedup"))]
-    found = [(name.partition("_")[2] or name, _beams(row), _spread(row.record.metrics[name])) for name in names]
-    return [(name, beams, *spread) for name, beams, spread in found if spread is not None]
+    return [
+        (name.partition("_")[2] or name, _beams(row), speed)
+        for name, value in row.record.metrics.items()
+        if name.startswith(("speed_", "speedup")) and (speed := _middle(value)) is not None
+    ]
 
 
 def _beams(row: Row) -> int:
@@ -132,19 +129,10 @@ def _series(item: Mapping[str, Any]) -> str:
     return (name or "the tree") if promises(item) else f"{name} ({item['label']})"
 
 
-def _spread(value: Any) -> tuple[float, float | None, float | None] | None:
-    """A number, the spread of repeats, or an interval, as middle, low and high."""
-    if is_number(value):
-        return value, None, None
+def _middle(value: Any) -> float | None:
+    """A number, or the middle of a spread of repeats or of an interval."""
     if isinstance(value, Mapping):
-        for names in (("median", "min", "max"), ("value", "low", "high")):
-            if all(is_number(value.get(name)) for name in names):
-                return value[names[0]], value[names[1]], value[names[2]]
-    return None
-
-
-def _value(row: Row, metric: str) -> float | None:
-    value = row.values.get(f"metrics.{metric}")
+        value = value.get("median", value.get("value"))
     return value if is_number(value) else None
 
 

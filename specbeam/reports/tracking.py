@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from specbeam.experiments.record_table import text
+from specbeam.experiments.record_table import cell, flat
 from specbeam.experiments.records import RunRecord
 
 from .facts import read_run
@@ -44,7 +44,11 @@ class Tracking:
         if self.tracker is None:
             return None
         try:
-            return track(self.tracker, runs_dir, run)
+            found, page = read_run(runs_dir, run), None
+            if found.notebook is not None:
+                with contextlib.suppress(ValueError):  # too large, or torn: the numbers are still worth tracking
+                    page = page_html(found)
+            return self.tracker(run, found.record, page, Path(runs_dir))
         except Exception as error:  # trackers and networks raise anything, and the next run must go on
             reason = " ".join(str(error).split()) or type(error).__name__
             kept = Path(runs_dir) / f"{run}.json"
@@ -60,19 +64,6 @@ class Tracking:
                 self.log(runs_dir, change.point.name)
 
         return both
-
-
-def track(tracker: Tracker, runs_dir: str | Path, name: str) -> str:
-    """Send the run of this name to a tracker; return where it can be seen.
-
-    Raises ValueError for a record that cannot be read, and whatever the tracker raises.
-    """
-    run = read_run(runs_dir, name)
-    page = None
-    if run.notebook is not None:
-        with contextlib.suppress(ValueError):  # too large, or torn: the numbers are still worth tracking
-            page = page_html(run)
-    return tracker(name, run.record, page, Path(runs_dir))
 
 
 def wandb_tracker() -> Tracker:
@@ -146,23 +137,15 @@ def split(record: RunRecord) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]
     """
     values: dict[str, Any] = {}
     tables: dict[str, tuple[Any, Any]] = {}
-
-    def sort(item: Any, name: str) -> None:
-        if isinstance(item, Mapping):
-            for key, inner in item.items():
-                sort(inner, f"{name}/{key}" if name else str(key))
-        elif isinstance(item, list) and item and all(isinstance(row, Mapping) for row in item):
-            columns = list(dict.fromkeys(str(key) for row in item for key in row))
-            tables[_file_name(name)] = columns, [[_cell(row.get(key)) for key in columns] for row in item]
-        elif isinstance(item, list) and item and all(isinstance(row, list) for row in item):
-            columns = [str(number) for number in range(max(map(len, item)))]
-            rows = [[_cell(value) for value in row] + [None] * (len(columns) - len(row)) for row in item]
-            tables[_file_name(name)] = columns, rows
+    for name, item in {**flat(record.metrics, "/"), **flat({"timings": record.timings}, "/")}.items():
+        items = item if isinstance(item, list) else []
+        if items and all(isinstance(row, list) for row in items):
+            items = [{str(number): value for number, value in enumerate(row)} for row in items]
+        if items and all(isinstance(row, Mapping) for row in items):
+            columns = list(dict.fromkeys(str(key) for row in items for key in row))
+            tables[_file_name(name)] = columns, [[cell(row.get(key)) for key in columns] for row in items]
         else:
             values[name] = item
-
-    sort(record.metrics, "")
-    sort(record.timings, "timings")
     if record.seconds is not None:
         values["seconds"] = record.seconds
     if record.error is not None:
@@ -174,7 +157,3 @@ def _file_name(name: str) -> str:
     """The name in letters that are safe in file names, which W&B makes of it; with a hash where it is not the same."""
     safe = "/".join(re.sub(r"[^\w .,=+()-]+|^\.+", "-", part)[:PART_LENGTH] for part in name.split("/"))
     return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
-
-
-def _cell(value: Any) -> Any:
-    return text(value) if isinstance(value, list | dict) else value

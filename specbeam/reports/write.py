@@ -11,13 +11,13 @@ from markupsafe import Markup
 
 from specbeam.experiments.record_table import differing_parameters, headline, text
 from specbeam.files import write_atomic
+from specbeam.pictures.drawing import duration
 
 from .facts import (
     Run,
     chosen_parameters,
     commands,
     device,
-    duration,
     failure,
     finished,
     model,
@@ -27,6 +27,7 @@ from .facts import (
 )
 from .notebook_page import TEMPLATES, notebook_html, shrunk
 
+TEMPLATES.globals |= {"device": device, "duration": duration, "failure": failure, "finished": finished, "model": model}
 INDEX_PICTURES = 1_400_000  # bytes of all thumbnails; an index may have 2 MB, and rows take the rest
 THUMBNAIL = (480, 32)  # width in pixels, colours
 FIRST_PARAMETERS = 6  # that a row shows unfolded
@@ -44,15 +45,10 @@ def write_reports(runs_dir: str | Path = "build/runs", out_dir: str | Path = "bu
     for run in runs:
         if run.notebook is not None:
             try:
-                write_page(run, out_dir)
+                write_atomic(out_dir / f"{run.name}.html", page_html(run))
             except ValueError as error:
                 problems[run.name] = f"No page: {error}"
     return write_atomic(out_dir / "index.html", index_html(runs, problems)).resolve()
-
-
-def write_page(run: Run, out_dir: str | Path = "build/reports") -> Path:
-    """Write the page of one run and return its path. Raises ValueError as `page_html` does."""
-    return write_atomic(Path(out_dir) / f"{run.name}.html", page_html(run))
 
 
 def page_html(run: Run) -> str:
@@ -92,11 +88,11 @@ def index_html(runs: Sequence[Run], problems: dict[str, str] | None = None) -> s
             kind, data = thumbnail
             uri = f"data:{kind};base64,{base64.b64encode(data).decode()}"
             if len(uri) <= bytes_left:
-                figures.append({**row, "picture": uri})
+                figures.append((row, uri))
                 bytes_left -= len(uri)
     script = TEMPLATES.get_template("index.js").render()
     return TEMPLATES.get_template("index.html.j2").render(
-        runs=rows,
+        rows=rows,
         failed=sum(run.record.status == "failed" for run in runs),
         figures=figures,
         left_out=len(with_picture) - len(figures),
@@ -106,28 +102,18 @@ def index_html(runs: Sequence[Run], problems: dict[str, str] | None = None) -> s
 
 
 def _row(run: Run, differing: Sequence[str], problem: str | None) -> dict[str, Any]:
-    """What the index shows of a run; the parameters that differ from the notebook's other runs come first."""
+    """What the index shows beside a run's facts; parameters that differ from the notebook's other runs come first."""
     record = run.record
     first = {name: record.parameters[name] for name in differing if name in record.parameters}
     chosen = [(name, _short(value)) for name, value in {**first, **chosen_parameters(run)}.items()]
     everything = [(name, _short(value)) for name, value in record.parameters.items()]
     return {
-        "name": run.name,
-        "title": run.title,
+        "run": run,
         "link": f"{quote(run.name)}.html" if run.notebook is not None and problem is None else None,
         "problem": problem,
-        "status": record.status,
-        "failed": failure(record),
         "key": [(name, value[:LONGEST]) for name, value in headline(record)],
         "chosen": chosen[:FIRST_PARAMETERS],
         "parameters": everything if len(everything) > len(chosen[:FIRST_PARAMETERS]) else [],
-        "model": model(record),
-        "device": device(record),
-        "commit": (record.commit or "")[:8],
-        "dirty": record.dirty,
-        "seconds": "" if record.seconds is None else record.seconds,
-        "duration": duration(record.seconds),
-        "finished": finished(record),
     }
 
 

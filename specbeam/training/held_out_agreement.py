@@ -68,6 +68,10 @@ def agreement(
         use[:, :depth] = False  # there are fewer than `depth` guesses before these
         ranked = model.kept[model.logits(output[use]).topk(max(top)).indices]
         for k in top:
-            hits = (ranked[:, :k] == truth[use][:, None]).any(-1)
-            shares[k].append(float(hits.sum()) / max(len(hits), 1))
+            shares[k].append(share_of_hits(ranked[:, :k], truth[use]))
     return shares
+
+
+def share_of_hits(guesses: Tensor, truth: Tensor) -> float:
+    """How often a token of `truth`, (tokens,), is among its `guesses`, (tokens, k); 0 without tokens."""
+    return float((guesses == truth[:, None]).any(-1).sum()) / max(len(truth), 1)

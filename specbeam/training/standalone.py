@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from specbeam.drafts.logit_head import LogitHead
 
-from .held_out_agreement import answer_positions
+from .held_out_agreement import answer_positions, share_of_hits
 from .training import judged, target_probs
 
 
@@ -72,8 +73,7 @@ class StandaloneStudent:
         _, wanted = judged(batch, self.begin, share, generator)
         truth = target_probs(batch["features"][:, 1:, -1][wanted].to(self.head.weight.dtype), self.head)
         hidden = decoder(input_ids=batch["tokens"], use_cache=False).last_hidden_state[:, 1:][wanted]
-        log_probs = self.head(hidden).float().log_softmax(-1)
-        return [-(truth * log_probs).sum(-1).mean()]
+        return [F.cross_entropy(self.head(hidden).float(), truth)]
 
 
 @torch.no_grad()
@@ -84,10 +84,9 @@ def standalone_agreement(
 
     answers: of `held_out_agreement.greedy_answers`.
     """
-    wanted, hits = answer_positions(answers), dict.fromkeys(top, 0)
-    for row, use, truth in zip(answers["tokens"].long(), wanted, answers["likeliest"][:, 1:], strict=True):
+    wanted, ranked = answer_positions(answers), []
+    for row, use in zip(answers["tokens"].long(), wanted, strict=True):
         logits = model(row[None].to(model.device), use_cache=False).logits[0, 1:].cpu()  # type: ignore[operator]
-        ranked = logits[use].topk(max(top)).indices
-        for k in top:
-            hits[k] += int((ranked[:, :k] == truth[use][:, None]).any(-1).sum())
-    return {k: count / max(int(wanted.sum()), 1) for k, count in hits.items()}
+        ranked.append(logits[use].topk(max(top)).indices)
+    guesses, truth = torch.cat(ranked), answers["likeliest"][:, 1:][wanted]
+    return {k: share_of_hits(guesses[:, :k], truth) for k in top}

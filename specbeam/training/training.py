@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from specbeam.drafts.eagle_model import EagleModel
 from specbeam.files import write_atomic
@@ -68,8 +69,7 @@ class FeatureStudent:
         losses = []
         for depth, output in enumerate(unroll(self.model, states, tokens, self.depths)):
             use = wanted & (place > depth)
-            log_probs = self.model.logits(output[use]).float().log_softmax(-1)
-            losses.append(-(truth[use[wanted]] * log_probs).sum(-1).mean())
+            losses.append(F.cross_entropy(self.model.logits(output[use]).float(), truth[use[wanted]]))
         return losses
 
 

@@ -102,7 +102,7 @@ def test_the_model_options_reach_load_pair(calls):
 
 def test_greedy_methods_are_not_asked_about_beams(calls):
     assert invoke("generate", "hello", "--method", "speculative", "--max-new-tokens", "7").exit_code == 0
-    assert calls["methods"] == [("speculative", {"max_new_tokens": 7})]
+    assert calls["methods"] == [("speculative", {"max_new_tokens": 7, "do_sample": False})]
 
 
 def test_an_inexact_option_reaches_its_method_and_the_summary_says_so(calls, monkeypatch):
@@ -197,3 +197,12 @@ def test_an_error_of_the_library_is_one_line_too(calls, monkeypatch):
 def test_help_names_the_commands():
     result = invoke("--help")
     assert all(name in result.stdout for name in ("generate", "compare", "distill", "run", "reports"))
+
+
+def test_the_options_of_generate_are_found_by_a_word_of_their_line():
+    shown = runner.invoke(app, ["options", "penalty"])
+    assert shown.exit_code == 0
+    assert "repetition_penalty" in shown.output and "honoured" in shown.output
+    assert "stop_strings" not in shown.output
+    nothing = runner.invoke(app, ["options", "nonsense"])
+    assert nothing.exit_code == 2 and "nonsense" in nothing.stderr

@@ -1,6 +1,7 @@
 """`specbeam bench`, on fake models: what it passes on, and the record that it leaves."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 import specbeam as sb
 from specbeam.apps.cli.main import app
 from specbeam.evaluation.bench import measure, runners
-from specbeam.evaluation.bench.cases import ALL, Case
+from specbeam.evaluation.bench.cases import ALL
 from specbeam.evaluation.bench.runners import Contenders
 
 
@@ -29,7 +30,7 @@ def test_the_command_leaves_a_record(monkeypatch, tmp_path):
     def make_cases(pair, planned, tokens):
         ids = torch.tensor([[5, 6, 7, 5, 6, 7]])
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        return [Case(each.kind, each.num_beams, [inputs] * each.prompts, each.in_full) for each in planned], []
+        return [replace(each, inputs=[inputs] * each.prompts) for each in planned], []
 
     monkeypatch.setattr(runners, "load_contenders", load)
     monkeypatch.setattr(measure, "make_cases", make_cases)

@@ -22,7 +22,6 @@ from typer.testing import CliRunner
 import specbeam as sb
 from specbeam.apps.demo import server as demo
 from specbeam.apps.demo.actions import Actions
-from specbeam.apps.demo.gate import MOST_BYTES, Gate, served
 from specbeam.apps.demo.jobs import RACE, JobQueue
 from specbeam.apps.demo.markup import equality
 from specbeam.apps.demo.settings import Limits, Settings, settings
@@ -246,7 +245,7 @@ def test_what_models_and_visitors_write_is_text_everywhere() -> None:
         said += [value for value in news.values() if isinstance(value, str)]
         refused = news_of(actions, act, prompt=prompt, method="<script>window.hacked=1</script>")
         said += [value for value in refused.values() if isinstance(value, str)]
-    said += [actions.step("me", number) for number in range(actions.count("me"))]
+    said += [actions.step("me", number) for number in range(len(actions.pictures("me")))]
     whole = "".join(said)
     assert "&lt;script&gt;window.hacked" in whole
     assert not re.search(r"<(script|img)|</div></svg>&|\u202e", whole)
@@ -256,7 +255,7 @@ def test_steps_go_through_the_pictures_and_say_so_where_there_are_none() -> None
     found, _ = queue()
     actions = Actions(found)
     news = news_of(actions)
-    assert actions.count("me") == news["frames"] and actions.step("me", news["frames"] - 1) == news["tree"]
+    assert len(actions.pictures("me")) == news["frames"] and actions.step("me", news["frames"] - 1) == news["tree"]
     assert "prompt's pass" in actions.step("me", 0)
     for name, number in (("me", -1), ("me", news["frames"]), ("somebody else", 0)):
         assert "no longer kept" in actions.step(name, number)
@@ -270,7 +269,7 @@ def test_a_visitor_who_leaves_ends_the_decode_and_is_forgotten() -> None:
     assert next(run)["busy"]
     actions.leave("me")
     *_, last = run
-    assert "Stopped" in last["status"] and brake.passes < 100 and actions.count("me") == 0
+    assert "Stopped" in last["status"] and brake.passes < 100 and not actions.pictures("me")
 
 
 def test_a_page_that_stops_listening_ends_the_decode() -> None:
@@ -289,7 +288,7 @@ def test_the_pictures_of_few_visitors_are_kept(monkeypatch: pytest.MonkeyPatch) 
     for name in "abc":
         list(actions.run(name, {"prompt": "w1", "max_new_tokens": 3}))
     list(actions.run("d", {"prompt": "w1", "max_new_tokens": 3}))
-    assert [bool(actions.count(name)) for name in "abcd"] == [False, False, True, True]
+    assert [bool(actions.pictures(name)) for name in "abcd"] == [False, False, True, True]
 
 
 def test_equality_is_said_of_stopped_decodes_as_far_as_they_came() -> None:
@@ -314,6 +313,11 @@ def nodes_in(markup: str) -> set[int]:
 # what the server answers
 
 
+@pytest.fixture
+def gate() -> Any:
+    return pytest.importorskip("specbeam.apps.demo.gate", reason="it comes with Gradio", exc_type=ImportError)
+
+
 @pytest.mark.parametrize(
     ("path", "answered"),
     [
@@ -331,11 +335,11 @@ def nodes_in(markup: str) -> set[int]:
         ("/docs", False),
     ],
 )
-def test_only_the_page_its_assets_and_its_queue_are_answered(path: str, answered: bool) -> None:
-    assert served(path) == answered
+def test_only_the_page_its_assets_and_its_queue_are_answered(gate: Any, path: str, answered: bool) -> None:
+    assert gate.served(path) == answered
 
 
-def through_the_gate(headers: dict[bytes, bytes], bodies: list[bytes]) -> tuple[int, list[bytes]]:
+def through_the_gate(gate: Any, headers: dict[bytes, bytes], bodies: list[bytes]) -> tuple[int, list[bytes]]:
     """Status of a request through the gate, and what the app behind it read."""
     read: list[bytes] = []
     sent: list[dict[str, Any]] = []
@@ -353,18 +357,18 @@ def through_the_gate(headers: dict[bytes, bytes], bodies: list[bytes]) -> tuple[
         sent.append(message)
 
     scope = {"type": "http", "path": "/gradio_api/queue/join", "headers": list(headers.items())}
-    asyncio.run(Gate(app)(scope, receive, send))
+    asyncio.run(gate.Gate(app)(scope, receive, send))
     if sent[0]["status"] == 200:
         assert b"default-src 'self'" in dict(sent[0]["headers"])[b"content-security-policy"]
     return sent[0]["status"], read
 
 
-def test_requests_that_are_too_long_are_cut_off_announced_or_not() -> None:
-    assert through_the_gate({b"content-length": b"5"}, [b"short"]) == (200, [b"short"])
-    assert through_the_gate({b"content-length": str(MOST_BYTES + 1).encode()}, [b"a"]) == (413, [])
-    assert through_the_gate({b"content-length": b"-1"}, [b"a"]) == (413, [])
-    half = b"a" * (MOST_BYTES // 2 + 1)
-    assert through_the_gate({}, [half, half]) == (200, [half, b"gone"])
+def test_requests_that_are_too_long_are_cut_off_announced_or_not(gate: Any) -> None:
+    assert through_the_gate(gate, {b"content-length": b"5"}, [b"short"]) == (200, [b"short"])
+    assert through_the_gate(gate, {b"content-length": str(gate.MOST_BYTES + 1).encode()}, [b"a"]) == (413, [])
+    assert through_the_gate(gate, {b"content-length": b"-1"}, [b"a"]) == (413, [])
+    half = b"a" * (gate.MOST_BYTES // 2 + 1)
+    assert through_the_gate(gate, {}, [half, half]) == (200, [half, b"gone"])
 
 
 @pytest.fixture(scope="module")

@@ -77,10 +77,11 @@ def stopped_at(monkeypatch: pytest.MonkeyPatch, method: str, step: int) -> tuple
     start: list[int] = []
 
     class Gated(LiveDecode):
-        def __init__(self, pair: Any, inputs: Any, name: str, options: Any, every: float):
+        def __init__(self, pair: Any, inputs: Any, methods: Any, every: float):
             start[:] = [inputs["input_ids"].shape[1]]
-            more = {"logits_processor": LogitsProcessorList([gate])} if name == method else {}  # type: ignore[list-item]
-            super().__init__(pair, inputs, name, {**options, **more}, every)
+            if method in methods:
+                methods[method]["logits_processor"] = LogitsProcessorList([gate])  # type: ignore[list-item]
+            super().__init__(pair, inputs, methods, every)
 
     monkeypatch.setattr("specbeam.apps.playground.panel.LiveDecode", Gated)
     return reached, go_on
@@ -163,7 +164,6 @@ def test_a_second_run_after_a_stopped_one_is_whole(pair: Pair) -> None:
     [
         ({"prompt": "   "}, "is empty"),
         ({"draft": "<b>no</b> such"}, "&lt;b&gt;no&lt;/b&gt; such"),
-        ({"max_new_tokens": 100_000}, "max_new_tokens"),
     ],
 )
 def test_an_error_is_said_in_the_panel_and_the_next_run_is_as_if_nothing_had_been(
@@ -247,12 +247,10 @@ def test_what_is_chosen_becomes_the_options_of_each_method() -> None:
     assert controls.budget.disabled and controls.source() == (None, "auto")
     controls.automatic.value, controls.budget.value = False, 0
     settings = controls.settings()
-    assert settings.options("greedy") == {"max_new_tokens": 32, "trace": True}
-    assert settings.options("speculative_beam") == {
-        **{"max_new_tokens": 32, "trace": True, "num_beams": 5, "length_penalty": 0.5},
-        "num_assistant_tokens": 0,
-    }
-    assert "num_assistant_tokens" not in settings.options("beam") and not controls.num_beams.disabled
+    assert settings.options("greedy") == {"max_new_tokens": 32, "do_sample": False, "trace": True}
+    beam = {"max_new_tokens": 32, "do_sample": False, "trace": True, "num_beams": 5, "length_penalty": 0.5}
+    assert settings.options("speculative_beam") == {**beam, "num_assistant_tokens": 0}
+    assert settings.options("beam") == beam and not controls.num_beams.disabled
     controls.method.value = "speculative"
     assert controls.num_beams.disabled and controls.length_penalty.disabled
 

@@ -89,6 +89,7 @@ def test_prompts_decoded_together_give_what_each_gives_alone() -> None:
         scores: list[float] = []
         for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True):
             one = {"input_ids": ids[mask.bool()][None]}
+            one["attention_mask"] = torch.ones_like(one["input_ids"])  # a prompt may hold the pad id as a token
             decoded = decode(fake_pair(target, draft, LETTERS), one, **options)
             alone += decoded.sequences
             scores += decoded.scores

@@ -12,8 +12,8 @@ from fakes import Oracle, fake_pair, hash_lm
 from transformers import LogitsProcessorList
 
 import specbeam as sb
-from specbeam.core.stats import Progress
 from specbeam.decoding.live import LiveDecode
+from specbeam.decoding.watch import Progress
 from specbeam.engines.target import Target
 
 INPUTS = {"input_ids": torch.tensor([[3, 1, 4]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
@@ -52,10 +52,11 @@ def test_the_last_snapshot_is_the_result_that_the_decoder_gives(method: str) -> 
     options = {"max_new_tokens": 12, "trace": True}
     if method.startswith("speculative"):  # left alone, the number of drafted tokens depends on the clock
         options["num_assistant_tokens"] = 6
-    live = LiveDecode(pair, INPUTS, method, options, every=0)
-    *_, last = live
+    live = LiveDecode(pair, INPUTS, {method: options}, every=0)
+    *_, end = live
+    last = end.shots[method]
     plain = sb.METHODS[method](pair, INPUTS, **options)
-    assert live.result is not None
+    assert end.ended and end.results[method].sequences == plain.sequences
     assert (last.tokens, last.text) == (plain.sequences[0], plain.text[0])
     assert (last.steps, last.target_passes) == (plain.stats.steps, plain.stats.target_passes)
     assert last.trace is not None and plain.trace is not None
@@ -89,31 +90,31 @@ def test_a_watched_decode_without_a_trace_hands_out_none() -> None:
 def test_a_stopped_decode_returns_the_beginning_of_what_it_was_about(method: str) -> None:
     pair, gate = pair_of(), Gate(4)
     options = {"max_new_tokens": 500, "logits_processor": LogitsProcessorList([gate])}  # type: ignore[list-item]
-    live = LiveDecode(pair, INPUTS, method, options)
+    live = LiveDecode(pair, INPUTS, {method: options})
     assert gate.reached.wait(20)
     live.stop()
     gate.open.set()
-    result = live.wait()
+    result = live.wait().results[method]
     assert live.stopped and len(result.sequences[0]) == 5
     alone = sb.METHODS[method](pair, INPUTS, max_new_tokens=5)
     assert result.sequences == alone.sequences
 
 
 def test_what_the_decode_raises_reaches_who_looks_on() -> None:
-    live = LiveDecode(pair_of(), INPUTS, "beam", {"num_beams": 0})
+    live = LiveDecode(pair_of(), INPUTS, {"beam": {"num_beams": 0}})
     with pytest.raises(ValueError, match="num_beams"):
         list(live)
 
 
 def test_methods_that_are_none_and_several_prompts_are_refused() -> None:
     with pytest.raises(ValueError, match="speculative_beam"):
-        LiveDecode(pair_of(), INPUTS, "magic")
+        LiveDecode(pair_of(), INPUTS, {"magic": {}})
     with pytest.raises(ValueError, match="one prompt"):
-        LiveDecode(pair_of(), {"input_ids": torch.ones(2, 3, dtype=torch.long)}, "greedy")
+        LiveDecode(pair_of(), {"input_ids": torch.ones(2, 3, dtype=torch.long)}, {"greedy": {}})
 
 
 def test_a_snapshot_without_a_trace_says_how_to_get_one() -> None:
-    *_, last = LiveDecode(pair_of(), INPUTS, "greedy", {"max_new_tokens": 2})
+    last = LiveDecode(pair_of(), INPUTS, {"greedy": {"max_new_tokens": 2}}).wait().shots["greedy"]
     with pytest.raises(ValueError, match="trace=True"):
         last.as_result()
 
@@ -122,8 +123,8 @@ def test_two_threads_on_one_pair_take_turns_and_both_are_right() -> None:
     pair = pair_of()
     prompts = [{"input_ids": torch.tensor([[seed, 2, 5]])} for seed in range(8)]
     alone = [sb.speculative_beam(pair, prompt, max_new_tokens=10).sequences for prompt in prompts]
-    lives = [LiveDecode(pair, prompt, "speculative_beam", {"max_new_tokens": 10}) for prompt in prompts]
-    assert [live.wait().sequences for live in lives] == alone
+    lives = [LiveDecode(pair, prompt, {"speculative_beam": {"max_new_tokens": 10}}) for prompt in prompts]
+    assert [live.wait().results["speculative_beam"].sequences for live in lives] == alone
 
 
 def test_a_decode_from_within_another_on_the_same_model_is_refused_and_the_pair_stays_usable() -> None:
@@ -157,9 +158,9 @@ def test_two_targets_that_share_a_draft_take_turns_and_both_are_right() -> None:
     pairs = [fake_pair(hash_lm(24, salt), draft, Numbers()) for salt in (1, 2)]
     options: dict[str, Any] = {"num_beams": 3, "max_new_tokens": 16}
     alone = [sb.beam(pair, INPUTS, **options).sequences for pair in pairs]
-    lives = [LiveDecode(pair, INPUTS, "speculative_beam", options) for _ in range(6) for pair in pairs]
+    lives = [LiveDecode(pair, INPUTS, {"speculative_beam": options}) for _ in range(6) for pair in pairs]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert [live.wait().sequences for live in lives] == alone * 6
+        assert [live.wait().results["speculative_beam"].sequences for live in lives] == alone * 6
     with pytest.raises(ValueError, match="Draft is in the middle of a decode"):
         sb.speculative_beam(pairs[0], INPUTS, watch=lambda _: sb.speculative_beam(pairs[1], INPUTS))

@@ -177,7 +177,7 @@ def test_an_iterator_over_a_streamer_comes_to_its_end() -> None:
 def test_a_default_dtype_of_the_users_changes_no_token(dtype: torch.dtype) -> None:
     torch.set_default_dtype(dtype)
     try:
-        for salt in range(8):
+        for salt in (*range(6), 24, 25, 30):  # the last three have ties at their end
             model: Any = hash_lm(24, salt, [1], 0).float()
             for beams in (1, 4):
                 asked = {"do_sample": False, "num_beams": beams, "max_new_tokens": 12}

@@ -23,7 +23,6 @@ import specbeam as sb
 from specbeam.engines.target import Target
 from specbeam.evaluation.agreement import agreement
 from specbeam.evaluation.family_cases import FEW, WildDraft, run_family
-from specbeam.evaluation.metrics import peak_memory_bytes
 from specbeam.evaluation.tiny_families import FAMILIES, Family
 from specbeam.models.load import Pair
 
@@ -142,7 +141,7 @@ def test_the_given_models_decode_as_transformers_up_to_rounding(entry: str) -> N
         print(entry, found)
         assert found.unexplained == []
     batch = sb.render_prompt(pair.tokenizer, PROMPTS[:8])
-    before = peak_memory_bytes("cuda")
+    before = torch.cuda.max_memory_allocated()
     decoded = sb.speculative_beam(pair, batch, num_beams=4, max_new_tokens=32)
-    print(entry, decoded.stats, peak_memory_bytes("cuda"), before)
+    print(entry, decoded.stats, torch.cuda.max_memory_allocated(), before)
     assert len(decoded.sequences) == 8 and decoded.stats.steps_per_pass >= 1

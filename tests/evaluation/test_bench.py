@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,7 +30,7 @@ from specbeam.evaluation.bench.cases import (
     choose,
 )
 from specbeam.evaluation.bench.measure import measure
-from specbeam.evaluation.bench.report import by_prompt, paired_ratios, rows, seconds, summarise
+from specbeam.evaluation.bench.report import rows, seconds, summarise
 from specbeam.evaluation.bench.runners import Contenders, load_contenders, make_runners
 from specbeam.experiments.records import RunRecord
 
@@ -57,7 +58,7 @@ def test_runners_take_turns_at_every_prompt_of_every_case():
 
         return run
 
-    cases = [Case("chat", 1, [{"id": "a"}, {"id": "b"}]), Case("article", 4, [{"id": "c"}])]
+    cases = [Case("chat", 1, inputs=[{"id": "a"}, {"id": "b"}]), Case("article", 4, inputs=[{"id": "c"}])]
     finished = []
     runners = {PLAIN: runner("t"), LOOKUP: runner("l"), "x": runner("x")}
     runs = measure(cases, runners, 2, lambda n, case: finished.append((n, case.label)))
@@ -70,11 +71,11 @@ def test_runners_take_turns_at_every_prompt_of_every_case():
 
 
 def test_a_side_case_has_few_runners_and_few_repeats():
-    case = Case("chat", 1, [{}], in_full=False, repeats=2)
+    case = Case("chat", 1, in_full=False, inputs=[{}])
     runners = {name: lambda inputs, num_beams: theirs(1.0, [1]) for name in (PLAIN, PACKED, LOOKUP, NO_DRAFT, ALL)}
-    runs = measure([case, Case("code", 1, [{}])], runners, 3)
+    runs = measure([case, Case("code", 1, inputs=[{}])], runners, 4)
     assert [name for label, name in runs if label == "chat_greedy"] == [PLAIN, PACKED, ALL]
-    assert len(runs["chat_greedy", ALL]) == 2 and len(runs["code_greedy", ALL]) == 3
+    assert len(runs["chat_greedy", ALL]) == 3 and len(runs["code_greedy", ALL]) == 4
 
 
 def test_the_plan_measures_the_key_rows_in_full():
@@ -104,7 +105,7 @@ def test_cases_are_chosen_by_name_and_prompts_are_limited():
 
 
 def test_the_warm_up_meets_every_kind_and_every_number_of_beams():
-    cases = [Case(each.kind, each.num_beams, [{"id": 1}, {"id": 2}], each.in_full) for each in choose()]
+    cases = [replace(case, inputs=[{"id": 1}, {"id": 2}]) for case in choose()]
     chosen = bench_cases.to_warm_up(cases)
     assert {case.kind for case in chosen} == {"chat", "article", "code", "batch_8"}
     assert sorted({case.num_beams for case in chosen}) == [1, 2, 4, 8]
@@ -114,14 +115,14 @@ def test_the_warm_up_meets_every_kind_and_every_number_of_beams():
 def test_times_of_prompts_add_up_and_ratios_are_paired():
     assert seconds([[theirs(1.0, []), theirs(2.0, [])], [theirs(4.0, []), theirs(0.5, [])]]) == [3.0, 4.5]
     slow, fast = ([[theirs(taken, [])] for taken in times] for times in ((3.0, 4.5), (1.5, 9.0)))
-    assert paired_ratios(slow, fast) == [2.0, 0.5]
+    assert summarise(fast, slow)["speedup"] == {"median": 1.25, "min": 0.5, "max": 2.0, "n": 2}
 
 
 def test_a_ratio_of_each_prompt_is_the_median_of_its_repeats():
     baseline = [[theirs(2.0, []), theirs(1.0, [])]] * 3
     mine = [[ours(1.0, []), ours(taken, [])] for taken in (1.0, 2.0, 4.0)]
-    assert by_prompt(baseline, mine) == [2.0, 0.5]
-    assert summarise(mine, baseline)["worst_prompt"] == 0.5
+    row = summarise(mine, baseline)
+    assert (row["by_prompt"], row["worst_prompt"]) == ([2.0, 0.5], 0.5)
 
 
 def test_summary_of_a_row():
@@ -185,7 +186,7 @@ def test_beginning_in_whole_words():
 
 
 def two_cases() -> tuple[list[Case], bench_cases.Runs]:
-    cases = [Case("code", 4, [{}], in_full=False), Case("article", 4, [{}])]
+    cases = [Case("code", 4, in_full=False, inputs=[{}]), Case("article", 4, inputs=[{}])]
     runs: bench_cases.Runs = {}
     for case in cases:
         runs[case.label, PLAIN] = [[theirs(4.0, [1])], [theirs(4.0, [1])]]

@@ -127,9 +127,9 @@ def test_a_judge_gives_every_run_its_nats_and_bytes(pair):
     }
     add_judge(compared, pair.target, pair.tokenizer)
     first, second, empty, last = (run["judge"] for run in compared["runs"])
-    alone = judge(pair.target, pair.tokenizer, ["and"], ["is long"])
+    ((nats, _),) = judge(pair.target, pair.tokenizer, ["and"], ["is long"])
     assert first == second and first[1] == 7 and empty == [0.0, 0]
-    assert last == [pytest.approx(alone.nats[0]), 7]
+    assert last == [pytest.approx(nats), 7]
 
 
 @pytest.mark.parametrize(

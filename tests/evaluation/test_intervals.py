@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specbeam.evaluation.intervals import Interval, bootstrap, bootstrap_paired, bootstrap_ratio, mean
+from specbeam.evaluation.intervals import Interval, bootstrap, bootstrap_ratio, mean
 
 numbers = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30)
 
@@ -65,12 +65,12 @@ def test_the_ratio_is_that_of_the_totals():
 
 def test_a_difference_of_two_methods_is_resampled_in_pairs():
     first = [1.0, 5.0, 9.0]
-    interval = bootstrap_paired([first, [v - 1 for v in first]], lambda a, b: mean(a) - mean(b))
+    interval = bootstrap(first, [v - 1 for v in first], statistic=lambda a, b: mean(a) - mean(b))
     assert [interval.low, interval.value, interval.high] == pytest.approx([1, 1, 1])
 
 
 def test_rows_of_counts_are_resampled_as_rows():
-    interval = bootstrap([[1, 2], [3, 4], [5, 6]], lambda rows: rows.sum(0)[0] / rows.sum(0)[1])
+    interval = bootstrap([[1, 2], [3, 4], [5, 6]], statistic=lambda rows: rows.sum(0)[0] / rows.sum(0)[1])
     assert interval.value == 9 / 12
     assert 1 / 2 <= interval.low <= interval.high <= 5 / 6
 

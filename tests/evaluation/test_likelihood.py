@@ -14,7 +14,6 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import specbeam as sb
 from specbeam.evaluation.intervals import bootstrap
 from specbeam.evaluation.likelihood import (
-    Likelihood,
     bits_per_byte,
     judge,
     length_penalised,
@@ -84,7 +83,7 @@ def test_perplexity_is_the_exponential_of_transformers_loss(llama):
     prompt, sequence = [1, 3, 5, 9], [10, 11, 12, 2]
     labels = torch.tensor([[-100] * 4 + sequence])
     loss = float(llama(torch.tensor([prompt + sequence]), labels=labels).loss)
-    assert perplexity(likelihood(llama, prompt, [sequence]).rows) == pytest.approx(math.exp(loss))
+    assert perplexity(likelihood(llama, prompt, [sequence])) == pytest.approx(math.exp(loss))
 
 
 def test_a_prompt_can_be_given_for_all_as_ids_or_tensor(llama):
@@ -97,10 +96,11 @@ def test_a_prompt_can_be_given_for_all_as_ids_or_tensor(llama):
 def test_sums_are_the_scores_of_our_searches(llama):
     pair, inputs = fake_pair(llama), {"input_ids": torch.tensor([[1, 3, 5, 8]])}
     greedy = sb.greedy(pair, inputs, max_new_tokens=8)
-    assert likelihood(llama, inputs["input_ids"], greedy.sequences).nats == pytest.approx(greedy.scores, abs=1e-5)
+    ((nats, _),) = likelihood(llama, inputs["input_ids"], greedy.sequences)
+    assert [nats] == pytest.approx(greedy.scores, abs=1e-5)
     beam = sb.beam(pair, inputs, num_beams=3, num_return_sequences=3, max_new_tokens=8, length_penalty=0.7)
     found = likelihood(llama, inputs["input_ids"], beam.sequences)
-    scores = [length_penalised(nats, count, 0.7) for nats, count in zip(found.nats, found.tokens, strict=True)]
+    scores = [length_penalised(nats, count, 0.7) for nats, count in found]
     assert scores == pytest.approx(beam.scores, abs=1e-5)
 
 
@@ -108,29 +108,27 @@ def test_a_uniform_model_has_the_perplexity_of_its_vocabulary():
     model = hash_lm(vocab_size=24)
     model.config.levels = 1  # all logits are equal
     found = likelihood(model, [3], [[1, 2, 3], [4]])
-    assert perplexity(found.rows) == pytest.approx(24)
-    assert found.nats == pytest.approx([-3 * math.log(24), -math.log(24)])
+    assert perplexity(found) == pytest.approx(24)
+    assert found == [(pytest.approx(-3 * math.log(24)), 3), (pytest.approx(-math.log(24)), 1)]
 
 
 def test_the_corpus_counts_tokens_not_outputs():
-    found = Likelihood([-1.0, -9.0], [1, 3])
-    assert perplexity(found.rows) == pytest.approx(math.exp(10 / 4))
-    interval = bootstrap(found.rows, perplexity, resamples=200)
-    assert interval.value == perplexity(found.rows)
+    found = [(-1.0, 1), (-9.0, 3)]
+    assert perplexity(found) == pytest.approx(math.exp(10 / 4))
+    interval = bootstrap(found, statistic=perplexity, resamples=200)
+    assert interval.value == perplexity(found)
     assert (interval.low, interval.high) == pytest.approx((math.exp(1), math.exp(3)))
 
 
-def test_empty_outputs_are_left_out(llama):
-    found = likelihood(llama, [1, 2], [[5, 6], [], [7]])
-    assert found.tokens == [2, 0, 1]
-    assert found.rows == likelihood(llama, [1, 2], [[5, 6], [7]]).rows
-    nothing = likelihood(llama, [1, 2], [[], []])
-    assert (nothing.nats, nothing.rows) == ([0.0, 0.0], [])
+def test_empty_outputs_have_no_tokens(llama):
+    first, empty, last = likelihood(llama, [1, 2], [[5, 6], [], [7]])
+    assert empty == (0.0, 0) and [first, last] == likelihood(llama, [1, 2], [[5, 6], [7]])
+    assert likelihood(llama, [1, 2], [[], []]) == [(0.0, 0)] * 2
 
 
 def test_a_certain_error_has_infinite_perplexity():
     assert perplexity([[-1e6, 2.0]]) == math.inf
-    assert perplexity(Likelihood([-math.inf], [1]).rows) == math.inf
+    assert perplexity([(-math.inf, 1)]) == math.inf
 
 
 def test_a_judge_reads_text_by_its_own_tokenizer_and_template(llama):
@@ -138,9 +136,9 @@ def test_a_judge_reads_text_by_its_own_tokenizer_and_template(llama):
     found = judge(llama, tokenizer, ["It rains", "a river"], ["a river is long", ""])
     prompt = tokenizer.convert_tokens_to_ids(["<s>", "user", ":", "It", "rains", "</s>", "assistant", ":"])
     answer = tokenizer.convert_tokens_to_ids(["a", "river", "is", "long"])
-    assert found.nats[0] == pytest.approx(sum(by_hand(llama, prompt, answer)))
-    assert (found.tokens, found.sizes) == ([4, 0], [15, 0])
-    assert bits_per_byte([[found.nats[0], 15]]) == pytest.approx(-found.nats[0] / math.log(2) / 15)
+    nats = sum(by_hand(llama, prompt, answer))
+    assert found == [(pytest.approx(nats), 15), (0.0, 0)]
+    assert bits_per_byte(found[:1]) == pytest.approx(-nats / math.log(2) / 15)
 
 
 def test_bits_per_byte_are_those_of_all_texts_together():
@@ -149,13 +147,13 @@ def test_bits_per_byte_are_those_of_all_texts_together():
 
 
 def test_gaps_to_exact_beam_search_worked_out_by_hand():
-    exact, found = Likelihood([-6.0, -4.0], [4, 2]), Likelihood([-7.0, -4.0], [2, 2])
+    exact, found = [(-6.0, 4), (-4.0, 2)], [(-7.0, 2), (-4.0, 2)]
     first, second = score_gaps(found, exact, length_penalty=1.0)
     assert (first.nats, first.score) == (1.0, -6 / 4 + 7 / 2)
     assert (second.nats, second.score) == (0.0, 0.0)
     assert score_gaps(found, exact, length_penalty=0.0)[0].score == 1.0
     with pytest.raises(ValueError, match="1 outputs and 2 of exact beam search"):
-        score_gaps(Likelihood([-1.0], [1]), exact)
+        score_gaps([(-1.0, 1)], exact)
 
 
 def test_greedy_falls_short_of_beam_search_and_the_hybrid_does_not():

@@ -1,6 +1,5 @@
 """Figures of speed: worked out by hand from stats, and counted on the searches themselves."""
 
-import sys
 from collections import Counter
 from typing import Any
 
@@ -113,25 +112,3 @@ def test_a_draft_that_sees_the_truth_is_accepted_at_the_first_position_in_every_
     passes_with_drafts = sum(bool(each.drafted) for each in decoded.trace[0].rounds)
     assert metrics.acceptance_by_position(decoded.trace)[1][0] == passes_with_drafts >= 2
     assert (metrics.steps_per_pass([decoded.stats]) or 0) > 2
-
-
-def test_the_peak_of_memory_grows_with_what_is_held():
-    before = metrics.peak_memory_bytes()
-    assert before is not None and 30e6 < before < 100e9
-    held = torch.ones(60_000_000)  # 240 MB
-    after = metrics.peak_memory_bytes()
-    assert after is not None and after >= before
-    assert after > held.nbytes
-
-
-def test_without_getrusage_the_peak_is_none(monkeypatch):
-    monkeypatch.setitem(sys.modules, "resource", None)
-    assert metrics.peak_memory_bytes() is None
-
-
-def test_on_cuda_pytorchs_own_count_is_taken(monkeypatch):
-    asked = []
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: asked.append(device) or 123)
-    assert metrics.peak_memory_bytes("cuda:1") == 123
-    assert metrics.peak_memory_bytes(torch.device("cuda", 0)) == 123
-    assert asked == ["cuda:1", torch.device("cuda", 0)]

@@ -6,10 +6,10 @@ import importlib.util
 from typing import Any
 
 import pytest
-import torch
 from embedded_prompts import PROMPTS
 
 import specbeam as sb
+from specbeam.evaluation.likelihood import likelihood
 
 pytestmark = [
     pytest.mark.model,
@@ -37,14 +37,6 @@ def pair() -> sb.Pair:
     return sb.load_pair(packed=False)
 
 
-def log_probability(pair: sb.Pair, ids: torch.Tensor, tokens: list[int]) -> float:
-    """Sum of the target's log-probabilities of `tokens` after `ids`, in nats."""
-    row = torch.cat([ids[0], torch.tensor(tokens)])[None]
-    with torch.no_grad():
-        log_probs = pair.target(row).logits[0, ids.shape[1] - 1 : -1].float().log_softmax(-1)
-    return float(log_probs.gather(1, torch.tensor(tokens)[:, None]).sum())
-
-
 @pytest.mark.parametrize("number", range(len(PROMPTS)))
 def test_the_embedded_pair_decodes_token_for_token_as_transformers(pair: sb.Pair, number: int) -> None:
     inputs = sb.render_prompt(pair.tokenizer, PROMPTS[number])
@@ -56,12 +48,12 @@ def test_the_embedded_pair_decodes_token_for_token_as_transformers(pair: sb.Pair
         for sequence, row in zip(decoded.sequences, expected[:, length:].tolist(), strict=True):
             theirs = row[: len(sequence)]
             if sequence != theirs:  # allowed only where float noise decides between two equally good continuations
-                ours = log_probability(pair, inputs["input_ids"], sequence)
-                assert abs(ours - log_probability(pair, inputs["input_ids"], theirs)) < NOISE, options
+                (ours, _), (nats, _) = likelihood(pair.target, inputs["input_ids"], [sequence, theirs])
+                assert abs(ours - nats) < NOISE, options
 
 
 def test_the_float_noise_of_a_tree_pass_is_small(pair: sb.Pair) -> None:
     inputs = sb.render_prompt(pair.tokenizer, PROMPTS[0])
     decoded = sb.speculative_beam(pair, inputs, max_new_tokens=16, num_beams=2, length_penalty=0.0)
-    full = log_probability(pair, inputs["input_ids"], decoded.sequences[0])
+    ((full, _),) = likelihood(pair.target, inputs["input_ids"], decoded.sequences)
     assert abs(full - decoded.scores[0]) < NOISE

@@ -130,6 +130,7 @@ def _decode_options(
         raise ValueError(f"early_stopping={early_stopping!r} is none of {', '.join(words)}")
     return {
         "max_new_tokens": max_new_tokens,
+        "do_sample": False,
         "num_beams": num_beams,
         "length_penalty": length_penalty,
         "early_stopping": words[early_stopping.lower()],
@@ -150,7 +151,7 @@ def _relaxed_options(method: str, margin: float | None, tolerance: float, top_r:
 
 def _fitting(method: str, given: dict[str, Any]) -> dict[str, Any]:
     """The options that a method takes: the greedy ones know nothing of beams."""
-    return given if "beam" in method else {"max_new_tokens": given["max_new_tokens"]}
+    return given if "beam" in method else {name: given[name] for name in ("max_new_tokens", "do_sample")}
 
 
 def _prepare(

@@ -11,6 +11,7 @@ from .bench import bench
 from .decode import compare, generate
 from .demo import demo
 from .distill import distill
+from .generate_options import options
 from .records import records
 from .runs import reports, run
 from .sweep import sweep
@@ -36,5 +37,5 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for command in (generate, compare, run, sweep, reports, records, bench, distill, demo):
+for command in (generate, compare, run, sweep, reports, records, bench, distill, demo, options):
     app.command()(command)

@@ -56,6 +56,7 @@ def sweep(
     from specbeam.experiments.parameters import find_notebooks, parse_overrides
     from specbeam.experiments.sweep import plan_sweep, run_here, run_sweep
     from specbeam.reports.tracking import Tracking
+    from specbeam.reports.write import write_reports
 
     paths = find_notebooks([notebook])
     if len(paths) != 1:
@@ -87,7 +88,10 @@ def sweep(
     failed = [name for name, state in board.states.items() if state == "failed"]
     for item in failed:
         console.print(f"[red]failed[/red]  {item}: {escape(board.remarks[item])}", highlight=False, soft_wrap=True)
-    _write_pages(out_dir, reports_dir or out_dir.resolve().parent / "reports")
+    try:
+        print(write_reports(out_dir, reports_dir or out_dir.resolve().parent / "reports"))
+    except ValueError as error:  # of another run in the folder; the sweep itself is done
+        print(f"specbeam: the pages are not complete: {error}", file=sys.stderr)
     end(bool(failed), tracking.problems)
 
 
@@ -194,12 +198,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _write_pages(out_dir: Path, reports_dir: Path) -> None:
-    from specbeam.reports.write import write_reports
-
-    try:
-        print(write_reports(out_dir, reports_dir))
-    except ValueError as error:  # of another run in the folder; the sweep itself is done
-        print(f"specbeam: the pages are not complete: {error}", file=sys.stderr)

@@ -52,41 +52,36 @@ def show(pair: Pair, inputs: Mapping[str, Tensor], method: str, options: Mapping
 
     Ctrl-C ends the decode and keeps the text so far. `method` and `options` are as for `LiveDecode`.
     """
-    decode = LiveDecode(pair, inputs, method, {**options, "trace": True})
+    decode = LiveDecode(pair, inputs, {method: {**options, "trace": True}})
     special = frozenset(pair.tokenizer.all_special_ids)
-    watch(decode, pair.tokenizer, special, console)
-    decoded = decode.wait()
+
+    def text_of(trace: Trace, rank: int = 0) -> Text:
+        return stripped(coloured(trace, token_texts(trace, pair.tokenizer), rank, special))
+
+    with Live(console=console, transient=True, auto_refresh=False, vertical_overflow="visible") as live:
+        end = None
+        while end is None:
+            try:
+                for state in decode:
+                    if method in state.shots:
+                        # Live cannot redraw what has left the screen, so only the end of the text is shown
+                        lines = text_of(state.shots[method].as_result()).wrap(console, console.width)
+                        live.update(Text("\n").join(lines[-max(console.height - 2, 1) :]), refresh=True)
+                end = decode.wait()
+            except KeyboardInterrupt:
+                decode.stop()
+    if not end.results:  # it came before the decode began
+        console.print("stopped")
+        return
+    decoded = end.results[method]
     assert decoded.trace is not None
-    trace = decoded.trace[0]
-    texts = token_texts(trace, pair.tokenizer)
     for rank in range(len(decoded.sequences)):
         if len(decoded.sequences) > 1:
             console.print(Text(heading(decoded, rank)))
-        console.print(stripped(coloured(trace, texts, rank, special)))
+        console.print(text_of(decoded.trace[0], rank))
         console.print()
     console.print(legend())
-    stopped = "stopped; " if decode.stopped else ""
-    console.print(Text(stopped + summary(pair, method, decoded), "dim"))
-
-
-def watch(decode: LiveDecode, tokenizer: Any, special: frozenset[int], console: Console) -> None:
-    """Show the text of a decode on `console` until it ends."""
-    with Live(console=console, transient=True, auto_refresh=False, vertical_overflow="visible") as live:
-        shots = iter(decode)
-        while True:
-            try:
-                shot = next(shots, None)
-            except KeyboardInterrupt:
-                decode.stop()
-                shots = iter(decode)  # the interrupt has closed the first one
-                continue
-            if shot is None:
-                return
-            trace = shot.as_result()
-            text = stripped(coloured(trace, token_texts(trace, tokenizer), 0, special))
-            # Live cannot redraw what has left the screen, so only the end of the text is shown
-            lines = text.wrap(console, console.width)
-            live.update(Text("\n").join(lines[-max(console.height - 2, 1) :]), refresh=True)
+    console.print(Text(("stopped; " if end.stopped else "") + summary(pair, method, decoded), "dim"))
 
 
 def stripped(text: Text) -> Text:

@@ -9,6 +9,6 @@ In the order in which to read it:
 * `actions`: run, race, step and stop, as updates for named parts of the page.
 * `markup`: the HTML of those parts, and the record of a run; its templates, CSS and scripts are in `templates/`.
 * `page`: Gradio's components, and which action answers which button.
-* `gate`: the middleware that answers requests for the page only.
+* `gate`: the middleware that answers requests for the page only, on Starlette, which comes with Gradio.
 * `server`: `launch`.
 """

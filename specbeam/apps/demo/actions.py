@@ -9,20 +9,26 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from specbeam.decoding.live import Snapshot
+from specbeam.decoding.live import LiveState, Snapshot
 from specbeam.experiments.record_models import describe_decode
 from specbeam.experiments.records import plain
 from specbeam.pictures import Picture, beam_tree, frames, round_timeline, token_strip, token_texts
 
 from . import markup
 from .jobs import Job, JobQueue
+from .markup import PIECES
 
 Update = dict[str, Any]
+Parts = Callable[[LiveState, str], Update]
+CLEARED = {  # parts of each tab when a job begins
+    "run": {**dict.fromkeys(("answer", "links", "strip", "tree", "timeline"), ""), "frames": 0},
+    "race": {"cards": "", "race_links": ""},
+}
 KEPT = 50  # visitors whose last run can still be stepped through
 PICTURES_S = 0.5  # least number of seconds between two pictures of a running decode
 DRAWING_SHARE = 5  # at most one part in five of the time is spent drawing, because the decode waits for it
@@ -46,65 +52,43 @@ class Actions:
 
     def run(self, name: str, given: Mapping[str, Any]) -> Iterator[Update]:
         """One method on one prompt: updates while it decodes, all pictures and links at its end."""
-        with self._job(name, given) as (job, refused):
-            if job is None:
-                yield {"status": refused, "show": "run", "busy": False}
-                return
-            method = job.asked.method
-            empty = dict.fromkeys(("answer", "links", "strip", "tree", "timeline"), "")
-            yield {
-                **empty,
-                "frames": 0,
-                "busy": True,
-                "show": "run",
-                "status": markup.status(next(iter(job)), job.asked),
-            }
-            ready, last = 0.0, None
-            for now in job:
-                update: Update = {"status": markup.status(now, job.asked)}
-                shot = now.shots.get(method)
-                if shot is not None and (shot is not last or now.ended):
-                    begin = time.perf_counter()
-                    update["answer"] = markup.answer(shot.text)
-                    if now.ended:
-                        update |= self._pictures(name, shot)
-                    elif last is not None and begin >= ready:  # the first text does not wait for pictures
-                        update |= self._pictures_so_far(shot)
-                        ready = begin + max(PICTURES_S, DRAWING_SHARE * (time.perf_counter() - begin))
-                    last = shot
-                if now.ended:
-                    document = self._record(job, now.results)
-                    update |= {"busy": False, "links": markup.links(job.asked, document) if document else ""}
-                yield update
+        ready, last = 0.0, None
+
+        def parts(now: LiveState, method: str) -> Update:
+            nonlocal ready, last
+            update: Update = {"status": PIECES.status(now, method)}
+            shot = now.shots.get(method)
+            if shot is None or (shot is last and not now.ended):
+                return update
+            begin = time.perf_counter()
+            update["answer"] = PIECES.answer(shot.text)
+            if now.ended or (last is not None and begin >= ready):  # the first text does not wait for pictures
+                update |= self._pictures(name, shot, now.ended)
+                ready = begin + max(PICTURES_S, DRAWING_SHARE * (time.perf_counter() - begin))
+            last = shot
+            return update
+
+        return self._follow(name, given, False, parts)
 
     def race(self, name: str, given: Mapping[str, Any]) -> Iterator[Update]:
         """All four methods on one prompt, one after the other."""
-        with self._job(name, given, race=True) as (job, refused):
-            if job is None:
-                yield {"race_status": refused, "show": "race", "busy": False}
-                return
-            yield {"cards": "", "race_links": "", "busy": True, "show": "race"}
-            for now in job:
-                update = {"race_status": markup.race_status(now), "cards": markup.race(now)}
-                if now.ended:
-                    document = self._record(job, now.results)
-                    update |= {"busy": False, "race_links": markup.links(job.asked, document) if document else ""}
-                yield update
+
+        def parts(now: LiveState, method: str) -> Update:
+            return {"race_status": PIECES.race_status(now), "cards": markup.race(now)}
+
+        return self._follow(name, given, True, parts)
 
     def step(self, name: str, number: int) -> str:
         """The picture of that number of the visitor's last run."""
-        with self._guard:
-            found = self._visitors.get(name)
-            pictures = found.frames if found else []
+        pictures = self.pictures(name)
         if not 0 <= number < len(pictures):
-            return markup.refusal("The pictures of this run are no longer kept. Run it again to step through it.")
+            return PIECES.refusal("The pictures of this run are no longer kept. Run it again to step through it.")
         return pictures[number].html()
 
-    def count(self, name: str) -> int:
-        """How many pictures `step` has for a visitor."""
+    def pictures(self, name: str) -> list[Picture]:
+        """What `step` has for a visitor."""
         with self._guard:
-            found = self._visitors.get(name)
-            return len(found.frames) if found else 0
+            return self._visitors[name].frames if name in self._visitors else []
 
     def stop(self, name: str) -> None:
         """Stop the visitor's jobs."""
@@ -130,10 +114,8 @@ class Actions:
         decoded = now.results[job.asked.method]
         found = describe_decode(job.asked.method, decoded)
         about = {"tokens": found["sequences"][0], "score": found["scores"][0], "stopped": now.stopped}
-        query = job.asked.query()
-        return decoded.text[0], plain(
-            {**found["stats"], **about, "exact": decoded.exact, "query": query}, "record", nan_as_null=True
-        )
+        about |= {"exact": decoded.exact, "query": job.asked.query()}
+        return decoded.text[0], plain({**found["stats"], **about}, "record", nan_as_null=True)
 
     @contextmanager
     def _job(
@@ -143,7 +125,7 @@ class Actions:
         try:
             job = self.queue.submit(given, race, trace)
         except ValueError as error:
-            yield None, markup.refusal(str(error)) if trace else str(error)
+            yield None, str(error)
             return
         with self._guard:
             visitor = self._visitors.setdefault(name, Visitor())
@@ -158,20 +140,32 @@ class Actions:
                 for old in [each for each, one in self._visitors.items() if not one.jobs][:-KEPT]:
                     del self._visitors[old]
 
-    def _pictures_so_far(self, shot: Snapshot) -> Update:
-        trace = shot.as_result()
-        texts = token_texts(trace, self.queue.pair.tokenizer)
-        return {"strip": token_strip(trace, texts).html(), "tree": beam_tree(trace, texts).html()}
+    def _follow(self, name: str, given: Mapping[str, Any], race: bool, parts: Parts) -> Iterator[Update]:
+        """The updates of a job on its tab: `parts` of its states and chosen method, and links at its end."""
+        show, prefix = ("race", "race_") if race else ("run", "")
+        with self._job(name, given, race) as (job, refused):
+            if job is None:
+                yield {f"{prefix}status": PIECES.refusal(refused), "show": show, "busy": False}
+                return
+            yield {**CLEARED[show], "busy": True, "show": show}
+            for now in job:
+                update = parts(now, job.asked.method)
+                if now.ended:
+                    update["busy"] = False
+                if now.ended and now.results:
+                    document = markup.record(self.queue.pair, job.asked, now.results, self.about)
+                    update[f"{prefix}links"] = markup.links(job.asked, document)
+                yield update
 
-    def _pictures(self, name: str, shot: Snapshot) -> Update:
+    def _pictures(self, name: str, shot: Snapshot, ended: bool) -> Update:
         trace = shot.as_result()
         texts = token_texts(trace, self.queue.pair.tokenizer)
+        update: Update = {"strip": token_strip(trace, texts).html()}
+        if not ended:
+            return {**update, "tree": beam_tree(trace, texts).html()}
         pictures = frames(trace, texts)
         with self._guard:
             if name in self._visitors:
                 self._visitors[name].frames = pictures
-        update = {"strip": token_strip(trace, texts).html(), "timeline": round_timeline(trace).html()}
+        update |= {"timeline": round_timeline(trace).html()}
         return {**update, "tree": pictures[-1].html(), "frames": len(pictures)}
-
-    def _record(self, job: Job, results: Mapping[str, Any]) -> dict[str, Any] | None:
-        return markup.record(self.queue.pair, job.asked, results, self.about) if results else None

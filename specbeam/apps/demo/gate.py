@@ -6,12 +6,9 @@ on the list here gets a 404 before Gradio sees it, and pages may load from their
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PAGES = frozenset(("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"))
 ASSETS = ("/assets/", "/static/")
@@ -28,6 +25,12 @@ POLICY = (
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
     "object-src 'none'; base-uri 'self'; frame-ancestors 'self'"
 )
+ADDED = {  # to the headers of every answer
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",  # the address may hold a prompt
+}
+CLOSED = {"connection": "close"}  # a refusal's own
 
 
 def served(path: str) -> bool:
@@ -39,31 +42,29 @@ def served(path: str) -> bool:
 class Gate:
     """ASGI middleware around Gradio's app."""
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]):
+    def __init__(self, app: ASGIApp):
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-        elif scope["type"] != "http" or not served(scope["path"]):
-            await _refuse(scope, send, 404, "There is nothing here.")
-        elif _length(scope) > MOST_BYTES:
-            await _refuse(scope, send, 413, "This request is too long for this page.")
-        else:
-            await self.app(scope, _counted(receive), _guarded(send))
-
-
-def _length(scope: Scope) -> int:
-    """Bytes of the body as the request announces them; 0 where it does not say."""
-    said = dict(scope["headers"]).get(b"content-length", b"0")
-    return int(said) if said.isdigit() else MOST_BYTES + 1
+        app = self.app
+        if scope["type"] not in ("http", "lifespan"):
+            return await send({"type": "websocket.close", "code": 1008})
+        if scope["type"] == "http":
+            said = Headers(scope=scope).get("content-length", "0")
+            if not served(scope["path"]):
+                app = PlainTextResponse("There is nothing here.", 404, CLOSED)
+            elif not said.isdecimal() or int(said) > MOST_BYTES:
+                app = PlainTextResponse("This request is too long for this page.", 413, CLOSED)
+            else:
+                receive, send = _counted(receive), _guarded(send)
+        await app(scope, receive, send)
 
 
 def _counted(receive: Receive) -> Receive:
     """A body that is longer than it may be ends the request, whatever it announced."""
     taken = 0
 
-    async def limited() -> Any:
+    async def limited() -> Message:
         nonlocal taken
         message = await receive()
         taken += len(message.get("body", b""))
@@ -75,20 +76,10 @@ def _counted(receive: Receive) -> Receive:
 def _guarded(send: Send) -> Send:
     """Answers carry the policy that they may load nothing from elsewhere."""
 
-    async def guarded(message: Any) -> None:
+    async def guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
-            added = [(b"content-security-policy", POLICY.encode()), (b"x-content-type-options", b"nosniff")]
-            added.append((b"referrer-policy", b"no-referrer"))  # the address may hold a prompt
-            message = {**message, "headers": [*message.get("headers", []), *added]}
+            message.setdefault("headers", [])
+            MutableHeaders(scope=message).update(ADDED)
         await send(message)
 
     return guarded
-
-
-async def _refuse(scope: Scope, send: Send, status: int, words: str) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008})
-        return
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": words.encode()})

@@ -11,79 +11,32 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from specbeam.decoding.decoders import Decoded
+from specbeam.decoding.live import LiveState
 from specbeam.decoding.methods import BASELINES, in_common
 from specbeam.experiments.record_models import describe, describe_decode
 from specbeam.experiments.records import plain
 from specbeam.models.load import Pair
-from specbeam.pictures.drawing import counted, text
+from specbeam.pictures.drawing import counted, templates
 from specbeam.pictures.token_text import token_texts
 
-from .jobs import JobState
 from .settings import METHODS, Settings
 
-
-def _printable(value: Any) -> Any:
-    """A value of a template: escaped, with signs for characters that cannot be printed."""
-    return Markup(text(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader("specbeam.apps.demo"), autoescape=True, finalize=_printable)
-TEMPLATES.globals["counted"] = counted
-PIECES: Any = TEMPLATES.get_template("pieces.html.j2").module
+TEMPLATES = templates("specbeam.apps.demo")
+TEMPLATES.globals |= {"counted": counted, "METHODS": METHODS}
+PIECES: Any = TEMPLATES.get_template("pieces.html.j2").module  # its macros are functions
 STYLE = TEMPLATES.get_template("style.css").render()
 
 
-def header(pair: Pair) -> str:
-    """The top of the page."""
-    return PIECES.header(describe(pair), pair.name)
-
-
-def foot() -> str:
-    """The bottom of the page."""
-    return PIECES.foot()
-
-
-def refusal(words: str) -> str:
-    """Why something was not done."""
-    return PIECES.refusal(words)
-
-
-def note(words: str) -> str:
-    """A line of the page's own."""
-    return PIECES.note(words)
-
-
-def answer(words: str) -> str:
-    """What the model wrote."""
-    return PIECES.answer(words.strip())
-
-
-def status(now: JobState, asked: Settings) -> str:
-    """One line on the progress of a single decode."""
-    if now.error:
-        return refusal(now.error)
-    return PIECES.status(now, METHODS[asked.method], now.shots.get(asked.method), now.results.get(asked.method))
-
-
-def race_status(now: JobState) -> str:
-    """One line on the progress of a race."""
-    return refusal(now.error) if now.error else PIECES.race_status(now)
-
-
-def race(now: JobState) -> str:
+def race(now: LiveState) -> str:
     """A card for each method, and whether the speculative ones found what their plain search finds."""
     fastest = max(_speed(now, name) for name in METHODS)
-    return PIECES.race([_card(name, now, fastest) for name in METHODS])
+    return PIECES.race(now, [_card(name, now, fastest) for name in METHODS])
 
 
-def links(asked: Settings, document: Mapping[str, Any] | None) -> str:
+def links(asked: Settings, document: Mapping[str, Any]) -> str:
     """The link that repeats a run, and its record as a download."""
-    packed = None if document is None else base64.b64encode(json.dumps(document).encode()).decode()
-    return PIECES.links(asked.query(), asked.method, packed)
+    return PIECES.links(asked.query(), asked.method, base64.b64encode(json.dumps(document).encode()).decode())
 
 
 def equality(one: Decoded, plain: Decoded, name: str) -> str:
@@ -113,25 +66,20 @@ def record(pair: Pair, asked: Settings, results: Mapping[str, Decoded], about: M
     return plain(found, "record", nan_as_null=True)
 
 
-def _card(name: str, now: JobState, fastest: float) -> dict[str, Any]:
-    result, plain_result = now.results.get(name), now.results.get(BASELINES.get(name, ""))
-    speed = _speed(now, name)
-    same = ""
-    if result is not None and plain_result is not None:
-        same = equality(result, plain_result, METHODS[BASELINES[name]])
+def _card(name: str, now: LiveState, fastest: float) -> dict[str, Any]:
+    baseline = BASELINES.get(name, "")
+    both = {name, baseline} <= now.results.keys()
     return {
         "name": name,
-        "title": METHODS[name],
         "shot": now.shots.get(name),
-        "result": result,
-        "speed": speed,
+        "result": now.results.get(name),
+        "speed": (speed := _speed(now, name)),
         "percent": 100 * speed / fastest if fastest else 0,
-        "same": same,
-        "waits": "not run" if now.ended else "waits for its turn" if now.shots else "",
+        "same": equality(now.results[name], now.results[baseline], METHODS[baseline]) if both else "",
     }
 
 
-def _speed(now: JobState, name: str) -> float:
+def _speed(now: LiveState, name: str) -> float:
     """Tokens a second, the prompt's pass included."""
     if name in now.results:
         return now.results[name].stats.tokens_per_second

@@ -11,9 +11,10 @@ from typing import Any
 import gradio as gr
 
 from specbeam.evaluation.data import CHAT, CODE
+from specbeam.experiments.record_models import describe
 
 from .actions import Actions, Update
-from .markup import TEMPLATES, foot, header, note, refusal
+from .markup import PIECES, TEMPLATES
 from .settings import METHODS, Settings, settings
 
 NAMES = ("prompt", "system", "method", "num_beams", "max_new_tokens", "length_penalty", "num_assistant_tokens")
@@ -27,13 +28,14 @@ class Page:
         self.actions, self.limits = actions, actions.queue.limits
         self.parts: dict[str, Any] = {}
         with gr.Blocks(title="specbeam", analytics_enabled=False) as self.blocks:
-            gr.HTML(header(actions.queue.pair), js_on_load=None, apply_default_css=False)
+            pair = actions.queue.pair
+            self._part(gr.HTML, "head", PIECES.header(describe(pair), pair.name))
             with gr.Row():
                 with gr.Column(scale=1, min_width=300):
                     self._controls()
                 with gr.Column(scale=2, min_width=300):
                     self._results()
-            gr.HTML(foot(), js_on_load=None, apply_default_css=False)
+            self._part(gr.HTML, "foot", PIECES.foot())
             self._wire()
 
     def _controls(self) -> None:
@@ -66,9 +68,7 @@ class Page:
     def _results(self) -> None:
         with gr.Tabs(selected="run", elem_id="results") as self.parts["show"]:
             with gr.Tab("One run", id="run"):
-                self._part(
-                    gr.HTML, "status", note("Press Run to see the text come and the tree grow."), js_on_load=None
-                )
+                self._part(gr.HTML, "status", PIECES.note("Press Run to see the text come and the tree grow."))
                 for name in ("answer", "links", "strip"):
                     self._part(gr.HTML, name)
                 self._part(gr.HTML, "tree", js_on_load=FOLLOW)
@@ -80,7 +80,7 @@ class Page:
                 self._part(gr.HTML, "timeline")
             with gr.Tab("Race of all four", id="race"):
                 words = "Press “Race all four”: each method decodes the prompt, one after the other on one model."
-                self._part(gr.HTML, "race_status", note(words))
+                self._part(gr.HTML, "race_status", PIECES.note(words))
                 for name in ("cards", "race_links"):
                     self._part(gr.HTML, name)
 
@@ -98,8 +98,8 @@ class Page:
         parts["examples"].input(lambda chosen: chosen or "", parts["examples"], parts["prompt"], **quick)
         tree, slider = parts["tree"], parts["slider"]
         slider.input(self._step, slider, tree, trigger_mode="always_last", **quick)
-        parts["back"].click(self._back, slider, [slider, tree], **quick)
-        parts["next"].click(self._next, slider, [slider, tree], **quick)
+        for name, by in (("back", -1), ("next", 1)):
+            parts[name].click(self._move, [slider, gr.State(by)], [slider, tree], **quick)
         wanted = gr.State(False)
         filled = self.blocks.load(self._fill, None, [wanted, parts["status"], *controls], **quick)
         filled.then(self._run_if, {wanted, *controls}, [*both, *single], **long)
@@ -153,7 +153,7 @@ class Page:
         try:
             asked = settings(given, self.limits)
         except ValueError as error:
-            return {self._wanted: False, self.parts["status"]: refusal(f"This link does not fit here. {error}")}
+            return {self._wanted: False, self.parts["status"]: PIECES.refusal(f"This link does not fit here. {error}")}
         values = {name: getattr(asked, name) for name in NAMES}
         values["num_assistant_tokens"] = "" if asked.num_assistant_tokens is None else str(asked.num_assistant_tokens)
         return {self._wanted: query.get("run") == "1"} | {self.parts[name]: value for name, value in values.items()}
@@ -167,14 +167,8 @@ class Page:
     def _step(self, number: Any, request: gr.Request) -> str:
         return self.actions.step(_name(request), int(number or 0))
 
-    def _back(self, number: Any, request: gr.Request) -> dict[Any, Any]:
-        return self._move(int(number or 0) - 1, request)
-
-    def _next(self, number: Any, request: gr.Request) -> dict[Any, Any]:
-        return self._move(int(number or 0) + 1, request)
-
-    def _move(self, number: int, request: gr.Request) -> dict[Any, Any]:
-        number = max(0, min(number, self.actions.count(_name(request)) - 1))
+    def _move(self, number: Any, by: int, request: gr.Request) -> dict[Any, Any]:
+        number = max(0, min(int(number or 0) + by, len(self.actions.pictures(_name(request))) - 1))
         return {self.parts["slider"]: number, self.parts["tree"]: self.actions.step(_name(request), number)}
 
     def _decode(
@@ -189,11 +183,9 @@ class Page:
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> tuple[str, dict]:
         """Decode a prompt. Returns the text and a dictionary: statistics, tokens, score, and the link's query."""
-        given = {"prompt": prompt, "system": system, "method": method, "num_beams": num_beams}
-        given |= {"max_new_tokens": max_new_tokens, "length_penalty": length_penalty}
-        given |= {"num_assistant_tokens": num_assistant_tokens}
+        given = Settings(prompt, system, method, num_beams, max_new_tokens, length_penalty, num_assistant_tokens)
         try:
-            return self.actions.decode(_name(request), given)
+            return self.actions.decode(_name(request), vars(given))
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from None
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlencode
+
+from specbeam.decoding import methods
 
 METHODS = {
     "greedy": "greedy",
@@ -38,34 +40,13 @@ class Limits:
                 raise ValueError(f"the limit {one.name}={getattr(self, one.name)} must be more than 0.")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """One decode, as the controls of the page say it. Names are those of the decoders' options."""
-
-    prompt: str
-    system: str = ""
-    method: str = "speculative_beam"
-    num_beams: int = 4
-    max_new_tokens: int = 64
-    length_penalty: float = 1.0
-    num_assistant_tokens: int | None = None  # None: automatic
-
-    def options(self, method: str | None = None) -> dict[str, Any]:
-        """What `method` takes of these; the chosen one unless another is named."""
-        method = method or self.method
-        found: dict[str, Any] = {"max_new_tokens": self.max_new_tokens}
-        if method in ("beam", "speculative_beam"):
-            found |= {"num_beams": self.num_beams, "length_penalty": self.length_penalty}
-        if method in ("speculative", "speculative_beam"):
-            found["num_assistant_tokens"] = self.num_assistant_tokens
-        return found
+class Settings(methods.Settings):
+    """One decode, as the controls of the page say it; an empty `system` is none."""
 
     def query(self) -> str:
         """The query of a link that fills the controls with these values and runs them."""
-        values = asdict(self)
-        if self.num_assistant_tokens is None:
-            values["num_assistant_tokens"] = AUTOMATIC
-        return "?" + urlencode({**values, "run": 1})
+        budget = AUTOMATIC if self.num_assistant_tokens is None else self.num_assistant_tokens
+        return "?" + urlencode({**vars(self), "num_assistant_tokens": budget, "run": 1})
 
 
 def settings(given: Mapping[str, Any], limits: Limits) -> Settings:

@@ -177,15 +177,16 @@ class Playground:
         chosen = name == settings.method
         self.table.value = method_table(self.results, self.stopped, name, settings.method)
         self.progress.max, self.progress.value = settings.max_new_tokens, 0
-        self._live = live = LiveDecode(pair, inputs, name, settings.options(name), EVERY_S)
+        self._live = live = LiveDecode(pair, inputs, {name: settings.options(name)}, EVERY_S)
         if self._ending.is_set():  # Stop was pressed before this decode began
             live.stop()
-        for shot in live:
-            self._watch(name, shot, chosen)
-        result = live.wait()
-        if live.stopped:
+        for now in live:
+            self._watch(name, now.shots.get(name), chosen)
+        if not now.results:
+            return
+        self.results[name] = result = now.results[name]
+        if now.stopped:
             self.stopped.append(name)
-        self.results[name] = result
         self.table.value = method_table(self.results, self.stopped, None, settings.method)
         assert result.trace is not None
         trace = result.trace[0]
@@ -194,10 +195,12 @@ class Playground:
             self.slider.show(decode)
             self.settings = settings
             self.tokens.value = token_strip(trace, decode.texts).html() + round_timeline(trace).html()
-        elif name == PARTNERS[settings.method] and not live.stopped:
+        elif name == PARTNERS[settings.method] and not now.stopped:
             self.slider.compare(decode)
 
-    def _watch(self, name: str, shot: Snapshot, chosen: bool) -> None:
+    def _watch(self, name: str, shot: Snapshot | None, chosen: bool) -> None:
+        if shot is None:
+            return
         self.progress.value = shot.steps
         passes = counted(shot.target_passes, "target pass", "es")
         self.status.value = text(f"{name}: {counted(shot.steps, 'step')} in {passes}, {shot.seconds:.1f} s")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from specbeam.decoding.methods import BASELINES, METHOD_NAMES
+from specbeam.decoding.methods import BASELINES, METHOD_NAMES, Settings
 
 NAMES = {
     "greedy": "greedy decoding",
@@ -17,32 +16,14 @@ PARTNERS = BASELINES | {plain: method for method, plain in BASELINES.items()}  #
 
 
 @dataclass(frozen=True)
-class DecodeSettings:
-    """A prompt and how to decode it. `num_assistant_tokens` is the node budget of a pass; None lets the package choose.
+class DecodeSettings(Settings):
+    """A prompt and how to decode it. Raises ValueError for an unknown method."""
 
-    Raises ValueError for an unknown method.
-    """
-
-    prompt: str
-    system: str | None = None
-    method: str = "speculative_beam"
-    num_beams: int = 4
-    num_assistant_tokens: int | None = None
-    length_penalty: float = 1.0
     max_new_tokens: int = 32
 
     def __post_init__(self) -> None:
         if self.method not in METHOD_NAMES:
             raise ValueError(f"method={self.method!r} is unknown: take one of {', '.join(METHOD_NAMES)}.")
-
-    def options(self, method: str) -> dict[str, Any]:
-        """The options of a method among these, its trace included."""
-        options: dict[str, Any] = {"max_new_tokens": self.max_new_tokens, "trace": True}
-        if "beam" in method:
-            options |= {"num_beams": self.num_beams, "length_penalty": self.length_penalty}
-        if "speculative" in method:
-            options["num_assistant_tokens"] = self.num_assistant_tokens
-        return options
 
     def order(self, all_four: bool = True) -> list[str]:
         """The chosen method, then the one with the same search and the other source, then the other two."""

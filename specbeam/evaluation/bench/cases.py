@@ -10,7 +10,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from specbeam.core.stats import Stats
 from specbeam.evaluation.data import Example, load
@@ -31,47 +31,35 @@ PROMPTS = {"chat": 4, "article": 2, "code": 2, BATCHED: 1}  # a prompt of the la
 SIDE_REPEATS = 3  # at most, unless a case is measured in full
 
 
-class Planned(NamedTuple):
-    """A kind of prompt and a number of beams, and how many prompts are measured."""
+@dataclass(frozen=True)
+class Case:
+    """Prompts of one kind, decoded one after the other; their times are added. A prompt may be a batch.
+
+    The plan says how many `prompts` are measured; `make_cases` adds their `inputs`.
+    """
 
     kind: str
     num_beams: int
-    prompts: int
-    in_full: bool
+    prompts: int = 1
+    in_full: bool = True  # with every runner and all repeats
+    inputs: Sequence[Mapping[str, Any]] = ()
 
     @property
     def label(self) -> str:
         return f"{self.kind}_greedy" if self.num_beams == 1 else f"{self.kind}_beam_{self.num_beams}"
-
-
-PLAN = (
-    *(Planned("chat", 1, 4, True), Planned("chat", 2, 1, False), Planned("chat", 4, 4, True)),
-    *(Planned("chat", 8, 1, False), Planned("article", 1, 2, True), Planned("article", 2, 1, False)),
-    *(Planned("article", 4, 2, True), Planned("article", 8, 1, True), Planned("code", 1, 2, False)),
-    *(Planned("code", 2, 1, False), Planned("code", 4, 1, False), Planned("code", 8, 1, False)),
-    Planned(BATCHED, 4, 1, False),
-)
-
-
-@dataclass(frozen=True)
-class Case:
-    """Prompts of one kind, decoded one after the other; their times are added. A prompt may be a batch."""
-
-    kind: str
-    num_beams: int
-    inputs: Sequence[Mapping[str, Any]]
-    in_full: bool = True
-    repeats: int | None = None  # most repeats; None: as many as asked for
-
-    @property
-    def label(self) -> str:
-        return Planned(self.kind, self.num_beams, len(self.inputs), self.in_full).label
 
     def takes(self, runner: str) -> bool:
         """Whether the runner of this name takes part."""
         if self.num_beams > 1 and runner in (LOOKUP, ASSISTED):
             return False
         return self.in_full or runner not in TAKEN_APART
+
+
+PLAN = (
+    *(Case("chat", 1, 4), Case("chat", 2, 1, False), Case("chat", 4, 4), Case("chat", 8, 1, False)),
+    *(Case("article", 1, 2), Case("article", 2, 1, False), Case("article", 4, 2), Case("article", 8, 1)),
+    *(Case("code", 1, 2, False), *(Case("code", beams, 1, False) for beams in (2, 4, 8)), Case(BATCHED, 4, 1, False)),
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +78,7 @@ Runner = Callable[[Mapping[str, Any], int], Run]  # (inputs of one prompt, num_b
 Runs = dict[tuple[str, str], list[list[Run]]]  # (case, runner) -> repeats -> prompts
 
 
-def choose(names: Sequence[str] = (), most: Mapping[str, int] = PROMPTS, full: bool = False) -> list[Planned]:
+def choose(names: Sequence[str] = (), most: Mapping[str, int] = PROMPTS, full: bool = False) -> list[Case]:
     """The planned cases with these names, in the plan's order; all by default.
 
     most: the most prompts of each kind; 0 for a kind that is missing. With `full` every case has so many, and all
@@ -106,7 +94,7 @@ def choose(names: Sequence[str] = (), most: Mapping[str, int] = PROMPTS, full: b
     for planned in PLAN:
         prompts = most.get(planned.kind, 0) if full else min(planned.prompts, most.get(planned.kind, 0))
         if prompts and (not names or planned.label in names):
-            chosen.append(planned._replace(prompts=prompts, in_full=full or planned.in_full))
+            chosen.append(replace(planned, prompts=prompts, in_full=full or planned.in_full))
     if not chosen:
         raise ValueError(f"these cases have no prompt, with {dict(most)} at most; ask for one or more of a kind.")
     return chosen
@@ -114,7 +102,7 @@ def choose(names: Sequence[str] = (), most: Mapping[str, int] = PROMPTS, full: b
 
 def make_cases(
     pair: Pair,
-    planned: Sequence[Planned],
+    planned: Sequence[Case],
     article_tokens: int = ARTICLE_TOKENS,
     *,
     system: str | None = None,
@@ -146,11 +134,7 @@ def make_cases(
         tokens = [length for each in inputs[kind] for length in each["attention_mask"].sum(1).tolist()]
         for example, count in zip(examples, tokens, strict=True):
             described.append({"kind": kind, "source": example.source, "tokens": count})
-    cases = [
-        Case(kind, num_beams, inputs[kind][:prompts], in_full, None if in_full else SIDE_REPEATS)
-        for kind, num_beams, prompts, in_full in planned
-    ]
-    return cases, described
+    return [replace(case, inputs=inputs[case.kind][: case.prompts]) for case in planned], described
 
 
 def to_warm_up(cases: Sequence[Case]) -> list[Case]:

@@ -1,8 +1,4 @@
-"""Speed against transformers, behind `specbeam bench`, or `make bench`.
-
-All sides decode the same prompts with the same weights in one process, taking turns. `cases` holds what is decoded,
-`runners` who decodes, and `report` what the runs say.
-"""
+"""The loop of the benchmark, and all of it in one call, as `specbeam bench` and `make bench` do."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from typing import Any
 
 from specbeam.experiments.records import RunRecord
 
-from .cases import ARTICLE_TOKENS, Case, Planned, Runner, Runs, make_cases, to_warm_up
+from .cases import ARTICLE_TOKENS, SIDE_REPEATS, Case, Runner, Runs, make_cases, to_warm_up
 from .report import record, rows
 from .runners import Contenders, make_runners
 
@@ -29,7 +25,7 @@ def measure(
     runs: Runs = {(case.label, name): [] for case in cases for name in runners if case.takes(name)}
     for repeat in range(repeats):
         for case in cases:
-            if case.repeats is not None and repeat >= case.repeats:
+            if repeat >= SIDE_REPEATS and not case.in_full:
                 continue
             turns = [name for name in runners if case.takes(name)]
             for name in turns:
@@ -44,7 +40,7 @@ def measure(
 
 def benchmark(
     who: Contenders,
-    planned: Sequence[Planned],
+    planned: Sequence[Case],
     parameters: Mapping[str, Any],
     *,
     article_tokens: int = ARTICLE_TOKENS,

@@ -6,7 +6,6 @@ those of a decode of the same prompt in the same turn.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from specbeam.evaluation import metrics
 from specbeam.experiments.records import RunRecord, spread
 from specbeam.pictures.drawing import counted
 
@@ -36,16 +36,6 @@ def seconds(repeats: Repeats) -> list[float]:
     return _times(repeats).sum(1).tolist()
 
 
-def paired_ratios(baseline: Repeats, other: Repeats) -> list[float]:
-    """How many times as fast the other was, repeat by repeat: above 1 is faster."""
-    return (_times(baseline).sum(1) / _times(other).sum(1)).tolist()
-
-
-def by_prompt(baseline: Repeats, other: Repeats) -> list[float]:
-    """How many times as fast the other was on each prompt, the median of its repeats."""
-    return np.median(_times(baseline) / _times(other), axis=0).tolist()
-
-
 def equal_prompts(baseline: Repeats, other: Repeats) -> int:
     """How many prompts had the baseline's tokens in every repeat."""
     tokens = [[[run.tokens for run in prompts] for prompts in repeats] for repeats in (baseline, other)]
@@ -61,32 +51,33 @@ def summarise(runs: Repeats, plain: Repeats, packed: Repeats | None = None) -> d
     """One row of the table, compared with transformers on the target as it comes, and on the packed one if given.
 
     `speedup` is relative to the former, `speedup_same_target` to transformers on the target that our rows run on, and
-    so are `by_prompt` and `equal`, the prompts with the same tokens in every repeat. `steps_per_pass` and
-    `nodes_per_pass` are of the first repeat, the latter without the prompt's own pass. Caches are compared on the
-    prompt with the worst ratio. `search_s` is the time outside draft and target; the three are None if they could not
-    be timed. Times are of all prompts together.
+    so are `by_prompt`, the median of each prompt's repeats, and `equal`, the prompts with the same tokens in every
+    repeat. `steps_per_pass` and `nodes_per_pass` are of the first repeat, the latter without the prompt's own pass.
+    Caches are compared on the prompt with the worst ratio. `search_s` is the time outside draft and target; the three
+    are None if they could not be timed. Times are of all prompts together.
     """
     same = plain if packed is None else packed
-    first = runs[0]
-    passes = sum(run.stats.target_passes for run in first)
+    first, stats = runs[0], [run.stats for run in runs[0]]
+    passes = sum(one.target_passes for one in stats)
     nodes = sum(run.stats.target_tokens - run.prompt_tokens for run in first)
     worst = max(zip(first, same[0], strict=True), key=lambda pair: (pair[0].kv_slots or 0) / (pair[1].kv_slots or 1))
-    ratios = by_prompt(same, runs)
+    taken, plain_taken, same_taken = map(_times, (runs, plain, same))
+    by_prompt = np.median(same_taken / taken, axis=0).tolist()
     return {
         "prompts": len(first),
         "repeats": len(runs),
         "seconds": spread(seconds(runs)),
-        "prompt_seconds": _times(runs).tolist(),
-        "speedup": spread(paired_ratios(plain, runs)),
-        "speedup_same_target": spread(paired_ratios(same, runs)),
-        "by_prompt": ratios,
-        "worst_prompt": min(ratios),
+        "prompt_seconds": taken.tolist(),
+        "speedup": spread(plain_taken.sum(1) / taken.sum(1)),
+        "speedup_same_target": spread(same_taken.sum(1) / taken.sum(1)),
+        "by_prompt": by_prompt,
+        "worst_prompt": min(by_prompt),
         "equal": equal_prompts(same, runs),
         "equal_as_it_comes": equal_prompts(plain, runs),
         "new_tokens": sum(len(run.tokens) for run in first),
-        "steps_per_pass": sum(run.stats.steps for run in first) / max(passes, 1),
+        "steps_per_pass": metrics.steps_per_pass(stats),
         "nodes_per_pass": nodes / max(passes - len(first), 1),
-        "accepted": dict(sorted(sum((run.stats.accepted for run in first), Counter()).items())),
+        "accepted": metrics.accepted_histogram(stats),
         **_split(runs),
         "kv_slots": worst[0].kv_slots,
         "transformers_kv_slots": worst[1].kv_slots,

@@ -127,18 +127,16 @@ def _transformers(target: Any, max_new_tokens: int, **options: Any) -> Runner:
         # The cache holds num_beams x (prompt + new tokens) except for the last token, which is never forwarded.
         # Speculation crops its cache, so that its final size does not tell the largest.
         slots = None if options else rows * num_beams * output.past_key_values.get_seq_length()
-        return Run(taken, tokens, stats, slots, passes[0][0], timed=_synchronous(target))
+        return Run(taken, tokens, stats, slots, passes[0][0], timed=target.device.type == "cpu")
 
     return run
 
 
 def _ours(pair: Pair, one: Callable[..., Decoded], several: Callable[..., Decoded], max_new_tokens: int) -> Runner:
     def run(inputs: Mapping[str, Any], num_beams: int) -> Run:
+        decode = one if num_beams == 1 else partial(several, num_beams=num_beams)
         began = _now(pair.target)
-        if num_beams == 1:
-            decoded = one(pair, inputs, max_new_tokens=max_new_tokens)
-        else:
-            decoded = several(pair, inputs, num_beams=num_beams, max_new_tokens=max_new_tokens)
+        decoded = decode(pair, inputs, max_new_tokens=max_new_tokens, do_sample=False)
         taken, forwarded = _now(pair.target) - began, inputs["input_ids"].numel()
         tokens = [token for sequence in decoded.sequences for token in sequence]
         return Run(taken, tokens, decoded.stats, decoded.stats.peak_kv_tokens, forwarded)
@@ -165,22 +163,14 @@ def _watched(model: Any) -> Iterator[list[tuple[int, float]]]:
         tokens, began = passes[-1]
         passes[-1] = tokens, began + time.perf_counter()
 
-    hooks = [model.register_forward_pre_hook(before, with_kwargs=True), model.register_forward_hook(after)]
-    try:
+    with model.register_forward_pre_hook(before, with_kwargs=True), model.register_forward_hook(after):
         yield passes
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _now(model: Any) -> float:
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)
     return time.perf_counter()
-
-
-def _synchronous(model: Any) -> bool:
-    return model.device.type == "cpu"
 
 
 def _is_packed(model: Any) -> bool:
