@@ -1,4 +1,4 @@
-"""Random cases until the time is up: `make fuzz`, or `python tests/fuzz.py --seconds 600`.
+"""Random cases of drafts that do as they like; `fuzz.py` runs them.
 
 A case is a target whose logits are a hash of the prefix, a batch of prompts, options of `generate`, and a draft that
 may know the target, guess, lie, fail, propose nonsense or have a vocabulary of its own; in some cases memory runs out
@@ -8,12 +8,7 @@ in the middle. Our searches, the drop-in and transformers' `generate` have to ag
 
 from __future__ import annotations
 
-import argparse
-import os
 import random
-import sys
-import time
-import traceback
 import warnings
 from contextlib import suppress
 from functools import wraps

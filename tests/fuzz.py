@@ -1,9 +1,9 @@
 """Random cases until the time is up: `make fuzz`, or `python tests/fuzz.py --seconds 600`.
 
-There are two sorts. A *request* (`request_cases.py`) has a model, prompts, and options of `generate` in all places where
-they may stand: every entrance has to give what transformers gives, or raise where transformers raises. A *draft case*
-(`draft_cases.py`) has drafts that lie, fail or propose nonsense, and memory that runs out. A case is made from its
-number only: `python tests/fuzz.py --seed 123 --cases 1` runs one again, and a request that differs is made smaller.
+There are two sorts. A *request* (`request_cases.py`) has a model, prompts, and options of `generate` in all places
+where they may stand: every entrance has to give what transformers gives, or raise where transformers raises. A *draft
+case* (`draft_cases.py`) has drafts that lie, fail or propose nonsense, and memory that runs out. A case is made from
+its number only: `python tests/fuzz.py --seed 123 --cases 1` runs one again, and a request that differs is made smaller.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import draft_cases
 import torch
 import transformers
 from request_cases import drawn
-from request_check import Difference, run_case, shrunk
+from request_check import Difference, run_case
+from request_shrink import shrunk
 
 EVERY = 10  # one case of so many is a draft case
 MOST_SHOWN = 3  # failures of one kind that are told
@@ -59,7 +60,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"), help="number of the first")
     parser.add_argument("--cases", type=int, help="how many at most")
     parser.add_argument("--sort", choices=["all", "requests", "drafts"], default="all")
-    parser.add_argument("--trace", action="store_true", help="show where the first error of a case comes from")
     parser.add_argument("--rope", action="store_true", help="long-rope models too")
     given = parser.parse_args()
     quiet()

@@ -204,7 +204,7 @@ def _asked(dice: random.Random, vocabulary: int, prompt: int, rows: int, spelt: 
             asked[name] = BY_CALL[name](dice, vocabulary, prompt)
     if spelt and dice.random() < 0.1:
         asked |= stop_strings(dice)
-    elif spelt and dice.random() < 0.02:
+    elif spelt and dice.random() < (0.06 if vocabulary == 40 else 0.005):
         asked |= token_healing()
     if "guidance_scale" in asked and dice.random() < 0.6:
         copies = max(beams, asked.get("num_return_sequences", 1))
@@ -232,27 +232,3 @@ def _placed(dice: random.Random, asked: dict[str, Any], vocabulary: int, prompt:
         table = LENGTHS | SCORES | SAMPLING
         if usual == "mixed" and name in table and dice.random() < 0.15:
             yield Item(dice.choice([CONFIG, SAVED]), name, table[name](dice, vocabulary, prompt))
-
-
-def simpler(case: Case) -> Iterator[Case]:
-    """The cases that have one thing less."""
-    for i in range(len(case.items)):
-        yield replace(case, items=case.items[:i] + case.items[i + 1 :])
-    for row in range(len(case.inputs["input_ids"])):
-        if len(case.inputs["input_ids"]) > 1:
-            rest = {name: _less(value, row) for name, value in case.inputs.items()}
-            yield replace(case, inputs=rest)
-    for name in case.inputs:
-        if name != "input_ids":
-            yield replace(case, inputs={other: value for other, value in case.inputs.items() if other != name})
-    for name, plain in {"draft": "none", "budget": None, "how": "ids", "model": HASH}.items():
-        if getattr(case, name) != plain and (name != "model" or "token_type_ids" not in case.inputs):
-            yield replace(case, **{name: plain})
-    for item in case.items:
-        if item.where != CALL:
-            moved = (replace(item, where=CALL) if other is item else other for other in case.items)
-            yield replace(case, items=tuple(moved))
-
-
-def _less(value: Any, row: int) -> Any:
-    return torch.cat([value[:row], value[row + 1 :]]) if isinstance(value, Tensor) else value

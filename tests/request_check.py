@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from equivalence import LETTERS
-from request_cases import CALL, CONFIG, HASH, Case, simpler
+from request_cases import HASH, Case
 from request_models import InPlace, Reach, Shown, draft_of
 from request_options import OUTPUTS
 from torch import Tensor
@@ -122,7 +123,9 @@ def _errors(entrance: str, case: Case, theirs: Outcome, ours: Outcome) -> str:
         raise Difference(f"{entrance}: {type(ours.error).__name__}", f"{ours.error!r} for {theirs.error!r}")
     if not refuses(entrance, case, ours.error):
         kind = re.sub(r"[\d\[\]().,'-]+", "", str(ours.error))[:40]
-        raise Difference(f"{entrance}: {type(ours.error).__name__} {kind}", f"{ours.error!r}, which transformers serves")
+        raise Difference(
+            f"{entrance}: {type(ours.error).__name__} {kind}", f"{ours.error!r}, which transformers serves"
+        )
     return "refused"
 
 
@@ -140,8 +143,11 @@ def refuses(entrance: str, case: Case, error: Exception) -> bool:
         return named[1] in COUNTS and any(type(value) is not int or value < 1 for value in values)
     if "num_assistant_tokens must not be negative" in message:
         return case.value("num_assistant_tokens", 0) < 0
+    if message.startswith("eos_token_id must be made of token ids"):
+        return any(isinstance(item.value, float) for item in case.items if item.name == "eos_token_id")
     if "hides all of prompt" in message:
-        return not case.inputs["attention_mask"].any(1).all()
+        ids, mask = case.inputs["input_ids"], case.inputs.get("attention_mask")
+        return not (ids != case.value("pad_token_id", 0) if mask is None else mask).any(1).all()
     if "beam sampling is served by" in message:
         return entrance != "drop-in" and bool(case.value("do_sample")) and case.value("num_beams") > 1
     return False
@@ -153,7 +159,8 @@ def _results(case: Case, theirs: Any, ours: Any) -> None:
     if isinstance(theirs, Tensor):
         return _same(case, "drop-in: sequences", theirs, ours)
     for name in FIELDS:
-        wanted, found = getattr(theirs, name, None), getattr(ours, name, None)
+        wanted: Any = getattr(theirs, name, None)
+        found: Any = getattr(ours, name, None)
         if (wanted is None) != (found is None):
             raise Difference(f"drop-in: {name}", f"{found} for {wanted}")
         if wanted is None:
@@ -185,7 +192,7 @@ def _decoders(case: Case) -> str:
     dice, beams = random.Random(case.seed), case.value("num_beams")
     if case.value("max_new_tokens") is None and case.value("max_length") is None:
         return ""  # another length is the decoders' own default
-    several = isinstance(beams, int) and beams > 1
+    several = isinstance(beams, int | np.integer) and beams > 1
     names = ["beam", "speculative_beam"] if several else ["greedy", "speculative"]
     names = dice.sample(names if several or beams is None else [*sb.METHODS], 1)
     if any(case.value(name) for name in OUTPUTS):
@@ -276,30 +283,6 @@ def _beams(case: Case, name: str, theirs: Any, ours: sb.Decoded) -> None:
         raise Difference(f"{name}: sequences", f"{ours.sequences} for {rows}")
     if ours.beam_indices != wanted:
         raise Difference(f"{name}: beam_indices", f"{ours.beam_indices} for {wanted}")
-    _same(case, f"{name}: scores", theirs.sequences_scores, torch.tensor(ours.scores, dtype=theirs.sequences_scores.dtype))
-
-
-def kind_of(case: Case) -> str | None:
-    """In what the case differs from transformers, if it does."""
-    try:
-        run_case(case)
-    except Difference as difference:
-        return difference.kind
-    except Exception as error:
-        return f"{type(error).__name__} in the comparison"
-    return None
-
-
-def shrunk(case: Case, kind: str) -> Case:
-    """The smallest case found that differs in the same way."""
-    again = True
-    while again:
-        again = False
-        for less in simpler(case):
-            if kind_of(less) == kind:
-                case, again = less, True
-                break
-    return case
-
-
-__all__ = ["CALL", "CONFIG"]
+    _same(
+        case, f"{name}: scores", theirs.sequences_scores, torch.tensor(ours.scores, dtype=theirs.sequences_scores.dtype)
+    )

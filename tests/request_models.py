@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from equivalence import LETTERS, Favour, letters
+from equivalence import Favour, letters
 from fakes import Liar, Oracle, RandomDraft, hash_lm
 from torch import Tensor
 from transformers import LogitsProcessor, Phi3Config, Phi3ForCausalLM, StoppingCriteria
@@ -66,14 +66,18 @@ def draft_of(name: str, model: Any, seed: int) -> sb.Draft:
     """A new draft, the same at every call."""
     if name == "none":
         return sb.NoDraft()
-    if name == "recall" or not hasattr(model.config, "salt") and name != "same model":
+    if name == "recall" or (not hasattr(model.config, "salt") and name != "same model"):
         return sb.UnionDraft([sb.RecallDraft(), sb.NgramDraft()])
     if name == "same model":
         return sb.ModelDraft(model)
     vocabulary, salt = model.config.vocab_size, model.config.salt
     if name == "other model":
         return sb.ModelDraft(model_of(HASH, vocabulary, salt + 1), temperature=1.0, top_k=4)
-    return RandomDraft(vocabulary, random.Random(seed)) if name == "random" else {"oracle": Oracle, "liar": Liar}[name](model)
+    return (
+        RandomDraft(vocabulary, random.Random(seed))
+        if name == "random"
+        else {"oracle": Oracle, "liar": Liar}[name](model)
+    )
 
 
 DRAFTS = ["none", "random", "oracle", "liar", "recall", "same model", "other model"]
@@ -172,4 +176,3 @@ def healing() -> Any:
 
 
 HEALING = healing()
-__all__ = ["LETTERS"]

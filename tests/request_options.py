@@ -33,7 +33,9 @@ def _watermark(dice: random.Random) -> Any:
     if dice.random() < 0.5:
         scheme = dice.choice(["lefthash", "selfhash"])
         return WatermarkingConfig(bias=dice.choice([0.5, 2.5]), seeding_scheme=scheme, context_width=dice.randint(1, 2))
-    return SynthIDTextWatermarkingConfig(ngram_len=dice.randint(2, 4), keys=[654, 400, 836, 123], context_history_size=8)
+    return SynthIDTextWatermarkingConfig(
+        ngram_len=dice.randint(2, 4), keys=[654, 400, 836, 123], context_history_size=8
+    )
 
 
 def _eos(dice: random.Random, v: int) -> Any:
@@ -123,7 +125,7 @@ REFUSABLE: dict[str, Draw] = {
     "cache_implementation": lambda d, v, p: "quantized",
     "custom_generate": lambda d, v, p: "somebody/something",
     "inputs_embeds": lambda d, v, p: torch.zeros(1, p, 32),
-    "past_key_values": lambda d, v, p: object(),
+    "past_key_values": lambda d, v, p: "a cache",
 }
 # values that make no sense, and options that do not exist; transformers takes some of them
 SENSELESS: dict[str, Draw] = {
@@ -164,4 +166,5 @@ def stop_strings(dice: random.Random) -> dict[str, Any]:
 
 
 def token_healing() -> dict[str, Any]:
+    """Healing, with a tokenizer of 40 tokens."""
     return {"token_healing": True, "tokenizer": HEALING}
