@@ -113,6 +113,11 @@ class TargetLoops(GenerationLoops):
         prompts = input_ids[::copies]
         mask, positions = options.get("attention_mask"), options.get("position_ids")
         mask = torch.ones_like(prompts) if mask is None else mask[::copies]
+        if mask.shape != prompts.shape:
+            raise ValueError(
+                f"the prompts have {prompts.shape[1]} tokens and attention_mask {mask.shape[1]}: token healing has "
+                "changed their length, which transformers does not serve either; leave token_healing out."
+            )
         check_seen(mask)  # transformers may have inferred it from the pad token
         if positions is not None:
             batch = positions.dim() - 2  # images have positions of shape (3, batch, length)

@@ -6,7 +6,7 @@ import math
 import random
 from typing import Any
 
-import fuzz
+import draft_cases
 import pytest
 import torch
 from fakes import hash_lm
@@ -164,4 +164,4 @@ def plainly(model: Any, tree: TokenTree, node: int) -> torch.Tensor:
 def test_random_cases_agree_with_generate_whatever_the_draft_does(first: int) -> None:
     """The first cases of `make fuzz`."""
     for number in range(first, first + 20):
-        fuzz.run_case(number)
+        draft_cases.run_case(number)
