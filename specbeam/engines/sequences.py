@@ -111,15 +111,10 @@ class SequenceEngine:
         Texts are filled up to `length` tokens at least. The states have shape (texts, longest text, layers, hidden
         size). No logits before that are asked for, and a vocabulary is wide.
         """
-<<<<<<< HEAD
-        check_positions(self.name, max(map(len, texts)), self._positions)
+        check_positions(self.name, max(map(len, texts)), self._traits.positions)
         input_ids = pad_sequence([torch.from_numpy(text) for text in texts], batch_first=True)
         input_ids = input_ids.to(input_device(self.model))
-=======
-        check_positions(self.name, max(map(len, texts)), self._traits.positions)
-        input_ids = pad_sequence([torch.from_numpy(text) for text in texts], batch_first=True).to(self.model.device)
         input_ids = F.pad(input_ids, (0, max(0, length - input_ids.shape[1])))
->>>>>>> main
         options: dict[str, Any] = {}
         if self._keeps_logits:
             options["logits_to_keep"] = input_ids.shape[1] - self._shortest + 1
