@@ -207,12 +207,14 @@ class _Decode(TargetLoops):
         if twice := sorted(inputs.keys() & options.keys()):
             raise ValueError(f"{', '.join(twice)} stands in inputs and among the options; give it once.")
         target, pair = Target.of(self.held), self._pair
+        if self._draft_size is not None:
+            options = {**options, "num_assistant_tokens": self._draft_size}
         defaults = {"max_new_tokens": 64, "num_beams": 1 if self._instead_of_beams else 4}
         options = self.resolve({"tokenizer": pair.tokenizer, **inputs, **options}, defaults, drop_in=False)
         device = input_device(target.model)
         on_device = {name: options[name].to(device) for name in inputs if hasattr(options[name], "to")}
         asked = options.pop("num_assistant_tokens", None)
-        if self._draft_size is None and self._draft is not None:
+        if self._draft is not None:
             self._draft_size = asked if asked is not None else self.given("num_assistant_tokens", saved=None)[0]
         tracer = Tracer() if trace else None
         observers: list[Observer] = [tracer] if tracer else []

@@ -21,7 +21,7 @@ from specbeam.core.scorer import TOKEN_TYPES, Request
 from specbeam.engines.target import Target
 from specbeam.engines.wrappers import held, unwrapped
 
-from .options import OFF_IN_LOOPS, check_options, check_prompts, source_of
+from .options import OFF_IN_LOOPS, check_options, check_prompts, check_seen, source_of
 
 SIGNATURE = inspect.signature(vars(GenerationMixin)["generate"])
 # arguments of a loop that are none of the model's inputs
@@ -60,6 +60,10 @@ class TargetLoops(GenerationLoops):
     def answer(self, input_ids: Tensor, **inputs: Any) -> Any:
         """What transformers' own loop gets for full sequences, if it is run."""
         raise NotImplementedError
+
+    def heal_tokens(self, input_ids: Tensor, tokenizer: Any = None) -> Tensor:  # type: ignore[override]
+        """The prompts with their last tokens healed, which the target does: no decode of ours has begun yet."""
+        return self.target.heal_tokens(input_ids, tokenizer)
 
     def resolve(self, arguments: dict[str, Any], defaults: Mapping[str, Any], drop_in: bool) -> dict[str, Any]:
         """Arguments for `generate`, checked, with `defaults` for what neither call, config nor checkpoint says.
@@ -109,6 +113,7 @@ class TargetLoops(GenerationLoops):
         prompts = input_ids[::copies]
         mask, positions = options.get("attention_mask"), options.get("position_ids")
         mask = torch.ones_like(prompts) if mask is None else mask[::copies]
+        check_seen(mask)  # transformers may have inferred it from the pad token
         if positions is not None:
             batch = positions.dim() - 2  # images have positions of shape (3, batch, length)
             rows = positions.shape[batch]

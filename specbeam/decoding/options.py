@@ -161,11 +161,11 @@ def check_options(
         value, where = source_of(option.name, options, config, saved)
         if (option.drop_in if drop_in else option.decoders) != REFUSED or value is None or value is False:
             continue
-        if not any(isinstance(value, type(off)) and value == off for off in option.off):
+        if not any(_alike(value, off) for off in option.off):
             shown = f"{option.name}={value!r}" if isinstance(value, bool | int | float | str) else option.name
             raise ValueError(f"{shown}, from {where}, cannot be served: {option.note}.")
     for name in COUNTS:
-        value, where = source_of(name, options, config)
+        value, where = source_of(name, options, config, saved)
         if value is None:
             continue
         least = 0 if name == "num_assistant_tokens" else 1
@@ -174,10 +174,20 @@ def check_options(
         except TypeError:
             count = -1
         if count < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}, from {where}.")
         if where == "the call":
             options[name] = count
+    eos, where = source_of("eos_token_id", options, config, saved)
+    ids = eos.flatten().tolist() if isinstance(eos, Tensor) else eos if isinstance(eos, list | tuple) else [eos]
+    if wrong := [one for one in ids if one is not None and not isinstance(one, int)]:
+        raise ValueError(f"eos_token_id must be made of token ids, got {wrong[0]!r}, from {where}.")
     return options
+
+
+def _alike(value: Any, off: Any) -> bool:
+    """Whether they are equal, and of one kind: 0.0 is 0, and False is not."""
+    number = isinstance(value, int | float) and isinstance(off, int | float) and not isinstance(value, bool)
+    return (number or isinstance(value, type(off))) and value == off
 
 
 def check_prompts(model: PreTrainedModel, input_ids: Any, attention_mask: Any, only_text: bool = True) -> None:
@@ -211,9 +221,17 @@ def check_prompts(model: PreTrainedModel, input_ids: Any, attention_mask: Any, o
     if not isinstance(attention_mask, Tensor) or attention_mask.shape != input_ids.shape:
         shape = (*attention_mask.shape,) if isinstance(attention_mask, Tensor) else type(attention_mask).__name__
         raise ValueError(f"attention_mask is {shape} and must have the shape of input_ids, {(*input_ids.shape,)}.")
+    check_seen(attention_mask)
+
+
+def check_seen(attention_mask: Tensor) -> None:
+    """Raises ValueError for a mask, of shape (batch, length), that hides all of a prompt."""
     empty = [row for row, seen in enumerate(attention_mask.bool().any(1).tolist()) if not seen]
     if empty:
-        raise ValueError(f"attention_mask hides all of prompt {empty[0] + 1}: it is empty; give at least one token.")
+        raise ValueError(
+            f"attention_mask hides all of prompt {empty[0] + 1}: it is empty; give at least one token, and a mask "
+            "where the prompt is made of pad tokens."
+        )
 
 
 def _vocabulary(model: PreTrainedModel) -> int | None:

@@ -153,6 +153,17 @@ def test_a_missing_mask_is_inferred_from_the_padding(mask: dict[str, Any]) -> No
     same_everywhere(tiny_llama(), {"input_ids": ids, **mask})
 
 
+def test_a_prompt_that_is_all_padding_is_refused_with_a_remedy() -> None:
+    model, ids = tiny_llama(), torch.tensor([[0, 0], [5, 6]])
+    for decode in (
+        lambda: sb.greedy(fake_pair(model), {"input_ids": ids}),
+        lambda: sb.SpeculativeLM(model, sb.NoDraft()).generate(ids),
+    ):
+        with pytest.raises(ValueError, match=r"hides all of prompt 1.*give .*a mask"):
+            decode()
+    same_everywhere(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+
+
 def test_a_model_that_is_read_by_sequences_refuses_what_sequences_have_no_room_for() -> None:
     torch.manual_seed(0)
     mamba = MambaForCausalLM(MambaConfig(vocab_size=96, hidden_size=8, num_hidden_layers=1, state_size=4)).eval()

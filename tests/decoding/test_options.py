@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from equivalence import LETTERS
+from equivalence import LETTERS, letters
 from fakes import fake_pair, hash_lm
 from tiny_models import chat_tokenizer, tiny_llama
 from transformers import GenerationConfig, GenerationMixin
@@ -253,6 +254,53 @@ def test_stop_strings_and_output_flags_of_a_config_are_heard() -> None:
     plain = GenerationConfig(max_new_tokens=12, stop_strings=config.stop_strings)
     decoded = sb.greedy(fake_pair(model, tokenizer=LETTERS), {"input_ids": PROMPT % 24}, generation_config=plain)
     assert decoded.sequences == wanted.sequences[:, 5:].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("penalty_alpha", 0.0), ("diversity_penalty", 0.0), ("num_beam_groups", 1)]
+)
+def test_nothing_asked_for_as_a_fraction_is_nothing_asked_for(name: str, value: Any) -> None:
+    model = tiny_llama()
+    asked = {"max_new_tokens": 3, "num_beams": 2, name: value}
+    assert torch.equal(sb.SpeculativeLM(model, sb.NoDraft()).generate(PROMPT, **asked), model.generate(PROMPT, **asked))
+
+
+@pytest.mark.parametrize("where", ["call", "config", "saved"])
+@pytest.mark.parametrize(("name", "value"), [("num_return_sequences", 0), ("eos_token_id", 1.5), ("max_new_tokens", 0)])
+def test_values_that_make_no_sense_are_refused_wherever_they_stand(where: str, name: str, value: Any) -> None:
+    model = tiny_llama()
+    asked: dict[str, Any] = {"num_beams": 2}
+    if where == "call":
+        asked[name] = value
+    elif where == "config":
+        setattr(config := GenerationConfig(), name, value)
+        asked["generation_config"] = config
+    else:
+        setattr(model.generation_config, name, value)
+    for decode in (sb.SpeculativeLM(model, sb.NoDraft()).generate, partial(sb.beam, fake_pair(model))):
+        with pytest.raises(ValueError, match=rf"{name} must be .*got {value}, from"):
+            decode({"input_ids": PROMPT}, **asked) if isinstance(decode, partial) else decode(PROMPT, **asked)
+
+
+@pytest.mark.parametrize("count", [-1, 1.5, True])
+def test_a_draft_size_is_a_whole_number(count: Any) -> None:
+    with pytest.raises(ValueError, match="num_assistant_tokens must be a whole number"):
+        sb.speculative(fake_pair(tiny_llama()), {"input_ids": PROMPT}, num_assistant_tokens=count)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_healed_prompts_are_those_of_transformers_in_every_entrance(beams: int) -> None:
+    model: Any = hash_lm(40, 4, [1, 2], 0)
+    tokenizer = letters()
+    tokenizer.bos_token, tokenizer.pad_token = "b", "a"
+    ids = torch.tensor([[16, 7, 12], [6, 17, 2]])  # q, h, m and g, r, c: some letters may grow an a
+    asked = {"token_healing": True, "tokenizer": tokenizer, "max_new_tokens": 3, "num_beams": beams}
+    wanted = model.generate(ids, **asked)
+    assert not torch.equal(wanted[:, :3], ids)
+    assert torch.equal(sb.SpeculativeLM(model, sb.RecallDraft()).generate(ids, **asked), wanted)
+    for decode in (sb.beam, sb.speculative_beam):
+        found = decode(fake_pair(model, sb.RecallDraft()), {"input_ids": ids}, **asked).sequences
+        assert [one == row[: len(one)] for one, row in zip(found, wanted[:, 3:].tolist(), strict=True)] == [True, True]
 
 
 def test_token_healing_uses_the_pairs_tokenizer() -> None:
