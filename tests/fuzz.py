@@ -29,7 +29,7 @@ MOST_SHOWN = 3  # failures of one kind that are told
 
 
 def quiet() -> None:
-    transformers.logging.set_verbosity(transformers.logging.CRITICAL)
+    transformers.logging.set_verbosity(logging.CRITICAL)
     logging.disable(logging.ERROR)
 
 
@@ -60,7 +60,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"), help="number of the first")
     parser.add_argument("--cases", type=int, help="how many at most")
     parser.add_argument("--sort", choices=["all", "requests", "drafts"], default="all")
-    parser.add_argument("--rope", action="store_true", help="long-rope models too")
+    parser.add_argument("--no-rope", dest="rope", action="store_false", help="no long-rope models")
     given = parser.parse_args()
     quiet()
     torch.set_num_threads(1)
@@ -78,7 +78,7 @@ def main() -> int:
             kind, message = told(seed, error, given.rope)
             failures[kind].append(seed)
             if len(failures[kind]) <= MOST_SHOWN:
-                flags = f"{' --rope' if given.rope else ''}{'' if given.sort == 'all' else f' --sort {given.sort}'}"
+                flags = f"{'' if given.rope else ' --no-rope'}{'' if given.sort == 'all' else f' --sort {given.sort}'}"
                 print(f"{message}\n  repeat: python tests/fuzz.py --seed {seed} --cases 1{flags}\n", flush=True)
         if time.monotonic() - shown > 60:
             shown = time.monotonic()

@@ -14,7 +14,7 @@ BLOCK = 10
 
 @pytest.mark.parametrize("first", range(0, 150, BLOCK))
 def test_requests_get_what_transformers_gives_by_every_entrance(first: int) -> None:
-    transformers.logging.set_verbosity(transformers.logging.CRITICAL)
+    transformers.logging.set_verbosity_error()
     for seed in range(first, first + BLOCK):
         try:
             run_case(drawn(seed))

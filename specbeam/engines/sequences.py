@@ -113,8 +113,7 @@ class SequenceEngine:
         """
         check_positions(self.name, max(map(len, texts)), self._traits.positions)
         input_ids = pad_sequence([torch.from_numpy(text) for text in texts], batch_first=True)
-        input_ids = input_ids.to(input_device(self.model))
-        input_ids = F.pad(input_ids, (0, max(0, length - input_ids.shape[1])))
+        input_ids = F.pad(input_ids, (0, max(0, length - input_ids.shape[1]))).to(input_device(self.model))
         options: dict[str, Any] = {}
         if self._keeps_logits:
             options["logits_to_keep"] = input_ids.shape[1] - self._shortest + 1

@@ -195,7 +195,8 @@ def test_a_checkpoint_that_samples_says_so_and_draws_what_transformers_draws() -
 
 @pytest.mark.parametrize("where", ["the call", "generation_config", "the checkpoint"])
 def test_a_method_with_one_beam_says_where_more_were_asked_for(where: str) -> None:
-    model, options = tiny_llama(), {}  # type: Any, dict[str, Any]
+    model = tiny_llama()
+    options: dict[str, Any] = {}
     if where == "the call":
         options = {"num_beams": 3}
     elif where == "generation_config":
