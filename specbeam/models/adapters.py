@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import file_exists, try_to_load_from_cache
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from specbeam.engines.wrappers import refuse_adapter
@@ -23,10 +24,24 @@ def adapter_config(name: str, revision: str | None) -> dict[str, Any] | None:
 
     A model that has an adapter beside its weights is one of the latter: transformers loads both.
     """
-    file = find_adapter_config_file(name, revision=revision)
-    if file is None or (Path(name) / "config.json").is_file():
-        return None
-    return json.loads(Path(file).read_text(encoding="utf-8"))
+    if Path(name).is_dir():
+        file = None if (Path(name) / "config.json").is_file() else find_adapter_config_file(name)
+    else:
+        file = find_adapter_config_file(name, revision=revision) if _on_hub(name, revision) else None
+    return None if file is None else json.loads(Path(file).read_text(encoding="utf-8"))
+
+
+def _on_hub(name: str, revision: str | None) -> bool:
+    """Whether a hub id is an adapter's, by the cache or by one question to the hub.
+
+    Without a network it is none as far as can be told: loading the model will wait for the network, and say so.
+    """
+    if isinstance(try_to_load_from_cache(name, CONFIG, revision=revision), str):
+        return True
+    try:
+        return file_exists(name, CONFIG, revision=revision)
+    except Exception:  # whatever it is, the model's own loading meets it as well, and is the place to report it
+        return False
 
 
 def base_of(config: dict[str, Any], name: str, role: str) -> str:

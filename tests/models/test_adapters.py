@@ -15,6 +15,7 @@ from small_folders import WORDS, make_tokenizer, save_llama
 from transformers import AutoModelForCausalLM
 
 import specbeam as sb
+from specbeam.models import adapters
 
 PROMPTS = {"input_ids": torch.tensor([[2, 3, 4, 5, 2], [5, 5, 3, 2, 7]]), "attention_mask": torch.ones(2, 5).long()}
 OPTIONS = {"max_new_tokens": 10, "num_beams": 3, "eos_token_id": 7, "pad_token_id": 0}
@@ -164,3 +165,23 @@ def test_without_peft_an_adapter_is_refused_and_the_package_named(
 def test_a_loaded_target_belongs_into_a_pair(base: str) -> None:
     with pytest.raises(ValueError, match=r"target is a LlamaForCausalLM.*Pair\(target=model"):
         sb.load_pair(AutoModelForCausalLM.from_pretrained(base))  # type: ignore[arg-type]
+
+
+def test_a_hub_id_is_asked_for_an_adapter_once_and_without_a_network_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps({"base_model_name_or_path": "some/base"}))
+    asked: list[Any] = []
+
+    def exists(name: str, wanted: str, *, revision: str | None) -> bool:
+        asked.append((name, wanted, revision))
+        if name == "no/network":
+            raise OSError("Name or service not known")
+        return name == "some/adapter"
+
+    monkeypatch.setattr(adapters, "file_exists", exists)
+    monkeypatch.setattr(adapters, "find_adapter_config_file", lambda name, revision: str(file))
+    assert adapters.adapter_config("some/adapter", "v1") == {"base_model_name_or_path": "some/base"}
+    assert adapters.adapter_config("some/model", None) is adapters.adapter_config("no/network", None) is None
+    assert asked[0] == ("some/adapter", "adapter_config.json", "v1") and len(asked) == 3
