@@ -39,9 +39,14 @@ def test_a_fault_is_seen_and_its_case_made_smaller(monkeypatch: pytest.MonkeyPat
         lambda source, processors, *rest: usual(source, type(processors)(), *rest),  # forgets all processors
     )
     inputs = {"input_ids": torch.tensor([[7, 6, 5, 9]])}
-    more = [("max_new_tokens", 8), ("repetition_penalty", 9.0), ("renormalize_logits", True), ("use_cache", False)]
+    more = [
+        ("max_new_tokens", 8),
+        ("suppress_tokens", list(range(12))),
+        ("renormalize_logits", True),
+        ("use_cache", False),
+    ]
     case = Case(0, "hash", 24, 1, "recall", inputs, items=tuple(Item(CALL, name, value) for name, value in more))
     kind = kind_of(case)
     assert kind in ("greedy: sequences", "speculative: sequences")
-    assert {item.name for item in shrunk(case, kind).items} == {"max_new_tokens", "repetition_penalty"}
+    assert {item.name for item in shrunk(case, kind).items} == {"max_new_tokens", "suppress_tokens"}
     assert all(len(str(less)) <= len(str(case)) for less in simpler(case))
