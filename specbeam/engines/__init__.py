@@ -7,6 +7,7 @@ May import `core`, `files` and `compat`. Read in this order:
     attention      grouped-query attention for a few rows, and ALiBi by position
     torch_engine   any model whose attention takes a 4-D mask; also the masks
     sequences      the engine for models that cannot take a tree
+    rope           frequencies that depend on the length of the text: which depths share a pass
     cuda_graphs, graph_engine   passes recorded and replayed on a GPU
     probe          tries a model of an unknown family on a tiny tree
     draft_size     how many nodes to draft, from foresight and latency

@@ -96,9 +96,12 @@ class RereadingEngine:
         return self._used.tokens
 
     def prefill(self, request: Request) -> Output:
-        """Read the prompts, and choose by how long they may become."""
+        """Read the prompts, and choose by how long they may become.
+
+        Where every prompt is padded, transformers reads anew so many tokens too early, when all factors are short yet.
+        """
         longest, last = int(request.attention_mask.sum(1).max()), request.max_new_tokens - 1
-        crosses = longest <= self._rope.switch < longest + last
+        crosses = longest == request.input_ids.shape[1] and longest <= self._rope.switch < longest + last
         self._used = self._whole if crosses else self._cached
         return self._used.prefill(request)
 

@@ -75,7 +75,8 @@ class TorchEngine:
         # there is padding: eager attention gives NaN for a row that sees nothing, and 0 times NaN is NaN further up.
         plain = bool(seen.all()) and not self.traits.windows
         states, logits = [], None
-        chunk = CHUNK if self.traits.rope is None else input_ids.shape[1]  # all parts have to be of one length
+        rope = self.traits.rope  # whose frequencies are those of the longest text in a call: then there is one call
+        chunk = CHUNK if rope is None or self._longest <= rope.switch else input_ids.shape[1]
         for begin in range(0, input_ids.shape[1], chunk):
             end = min(begin + chunk, input_ids.shape[1])
             places = np.broadcast_to(np.arange(end), (len(seen), end))

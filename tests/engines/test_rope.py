@@ -117,6 +117,13 @@ def test_dynamic_frequencies_are_exact_at_every_length(kind: str, lengths: tuple
     check(tiny(kind, "dynamic"), [(prompts(*lengths), {"max_new_tokens": 10, "num_beams": beams})])
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_padding_before_every_prompt_moves_where_the_text_is_read_anew(kind: str, beams: int) -> None:
+    inputs = {name: torch.nn.functional.pad(value, (3, 0)) for name, value in prompts(11, 9).items()}
+    check(tiny(kind, "longrope"), [(inputs, {"max_new_tokens": 10, "num_beams": beams})])
+
+
 @pytest.mark.parametrize("rope_type", ["longrope", "dynamic"])
 def test_decodes_in_a_row_find_what_the_one_before_left(rope_type: str) -> None:
     long = {"max_new_tokens": 12}
