@@ -44,14 +44,14 @@ class Outcome:
     def of(cls, case: Case, run: Callable[..., Any], **more: Any) -> Outcome:
         options, config = case.options()
         options |= more
-        kept = None if config is None else config.to_dict()
+        kept = None if config is None else repr(config.to_dict())  # which may hold tensors
         outcome = cls()
         torch.manual_seed(case.seed)
         try:
             outcome.result = run(options, config)
         except Exception as error:
             outcome.error = error
-        if config is not None and config.to_dict() != kept:
+        if config is not None and repr(config.to_dict()) != kept:
             raise Difference("the generation config was changed")
         watching = [one for name in ("logits_processor", "stopping_criteria") for one in options.get(name) or ()]
         streamer = options.get("streamer")
@@ -137,7 +137,7 @@ def refuses(entrance: str, case: Case, error: Exception) -> bool:
     if named := re.match(r"(\w+)(=.*)?, from .*, cannot be served", message, re.DOTALL):
         option, value = OPTIONS[named[1]], case.value(named[1])
         state = option.drop_in if entrance == "drop-in" else option.decoders
-        return state == REFUSED and value not in (None, False, *option.off)
+        return state == REFUSED and (isinstance(value, Tensor) or value not in (None, False, *option.off))
     if named := re.match(r"(\w+) must be a whole number", message):
         values = [item.value for item in case.items if item.name == named[1]]
         return named[1] in COUNTS and any(type(value) is not int or value < 1 for value in values)
@@ -150,9 +150,15 @@ def refuses(entrance: str, case: Case, error: Exception) -> bool:
         return not (ids != case.value("pad_token_id", 0) if mask is None else mask).any(1).all()
     if "beam sampling is served by" in message:
         return entrance != "drop-in" and bool(case.value("do_sample")) and case.value("num_beams") > 1
+    if message.startswith("eos_token_id is an empty list"):
+        return not _eos(case)
+    if "pad tokens on its right" in message:
+        ids, mask = case.inputs["input_ids"], case.inputs.get("attention_mask")
+        return bool((((ids != case.value("pad_token_id", 0)) if mask is None else mask)[:, -1] == 0).any())
     if "is read by sequences" in message:  # where a long-rope text crosses its switch
-        mask = case.inputs.get("attention_mask")
-        uneven = mask is not None and bool((mask.diff(dim=1) < 0).any())
+        ids, mask = case.inputs["input_ids"], case.inputs.get("attention_mask")
+        seen = (ids != case.value("pad_token_id", 0)).long() if mask is None else mask
+        uneven = bool((seen.diff(dim=1) < 0).any())
         return case.model == "longrope" and ("position_ids" in case.inputs or uneven)
     return False
 
@@ -264,8 +270,16 @@ def _end(case: Case, row: Tensor, prompt: int) -> int:
     return len(row) - prompt
 
 
+def _prompt(case: Case) -> int:
+    """How many tokens of a row are its prompt: healing may change that."""
+    ids = case.inputs["input_ids"]
+    if case.value("token_healing"):
+        ids = case.lm().heal_tokens(ids, case.value("tokenizer", LETTERS))
+    return ids.shape[1]
+
+
 def _one_beam(case: Case, name: str, theirs: Any, ours: sb.Decoded) -> None:
-    prompt = case.inputs["input_ids"].shape[1]
+    prompt = _prompt(case)
     if len(ours.sequences) != len(theirs.sequences):
         raise Difference(f"{name}: how many sequences")
     plain = not any(kind is InPlace for kind, _ in getattr(case.value("logits_processor"), "made", ()))
@@ -280,7 +294,7 @@ def _one_beam(case: Case, name: str, theirs: Any, ours: sb.Decoded) -> None:
 
 
 def _beams(case: Case, name: str, theirs: Any, ours: sb.Decoded) -> None:
-    prompt = case.inputs["input_ids"].shape[1]
+    prompt = _prompt(case)
     wanted = [[origin for origin in row if origin >= 0] for row in theirs.beam_indices.tolist()]
     rows = [row[: len(one)] for row, one in zip(theirs.sequences[:, prompt:].tolist(), wanted, strict=True)]
     if ours.sequences != rows:

@@ -18,6 +18,7 @@ from transformers import GenerationConfig, GenerationMixin
 
 from specbeam.compat import LOOP_ARGUMENTS, PREFILL_ONLY, GenerationLoops, own_helpers
 from specbeam.core.scorer import TOKEN_TYPES, Request
+from specbeam.engines.rope import longest_text
 from specbeam.engines.target import Target
 from specbeam.engines.wrappers import held, unwrapped
 
@@ -75,6 +76,12 @@ class TargetLoops(GenerationLoops):
         saved = self.generation_config
         options = check_options(arguments, config, saved, drop_in)
         self.use_cache = source_of("use_cache", options, config, saved)[0] is not False
+        chunk, where = source_of("prefill_chunk_size", options, config, saved)
+        if chunk is not None and not self.use_cache:
+            raise ValueError(
+                f"prefill_chunk_size={chunk!r}, from {where}, needs a cache, as in transformers; leave it out, or "
+                "use_cache=False."
+            )
         prompts = [options[name] for name in ("inputs", "input_ids") if options.get(name) is not None]
         if len(prompts) == 1:
             usual = {"inputs", "input_ids", "attention_mask", "position_ids", "token_type_ids"}
@@ -128,10 +135,14 @@ class TargetLoops(GenerationLoops):
         eos = config.eos_token_id
         eos = eos.tolist() if isinstance(eos, Tensor) else eos
         stops = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
+        if copies > 1 and eos is not None and not stops:
+            raise ValueError(
+                "eos_token_id is an empty list, which transformers' beam search has no filler for; leave it out, or give "
+                "-1 for a text that never ends by itself."
+            )
         pad = config.pad_token_id if config.pad_token_id is not None else (*stops, 0)[0]
         new = config.max_length - prompts.shape[1]
         rope, reach = Target.of(self.target).traits.rope, None
         if rope is not None:
-            longest = int(mask.sum(1).max() if positions is None else positions.max() + 1)
-            reach = partial(rope.reach, longest)
+            reach = partial(rope.reach, longest_text(mask, positions))
         return Request(prompts, mask, new, copies, stops, int(pad), positions, inputs, reach)

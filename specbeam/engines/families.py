@@ -8,9 +8,12 @@ by transformers' own rules (`masking_utils`, `cache_utils`); the tables name tho
 from __future__ import annotations
 
 import inspect
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -101,6 +104,21 @@ def check_positions(name: str, longest: int, most: int | None) -> None:
         raise ValueError(
             f"the prompt and what follows it have {longest} tokens, but {name} has {most} positions; shorten the "
             "prompt or lower max_new_tokens."
+        )
+
+
+def check_padding(name: str, seen: np.ndarray, windows: Mapping[str, int]) -> None:
+    """Raise a ValueError where the end of a prompt, padded on its right, is further off than a window reaches.
+
+    `seen` is the attention mask, boolean, of shape (batch, prompt length).
+    """
+    padding = seen[:, ::-1].argmax(1)
+    window = min(windows.values(), default=sys.maxsize)
+    if (padding >= window).any():
+        row = int((padding >= window).argmax())
+        raise ValueError(
+            f"prompt {row + 1} has {padding[row]} pad tokens on its right, and layers of {name} look back at {window} "
+            "tokens, so that they would see none of it; pad on the left (padding_side='left')."
         )
 
 

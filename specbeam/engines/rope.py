@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from specbeam.core.scorer import Engine, Output, Request, TreePass
@@ -67,6 +68,12 @@ class LengthRope:
         return length - 1 if length > self.switch else None
 
 
+def longest_text(attention_mask: Tensor, position_ids: Tensor | None) -> int:
+    """How long the longest prompt is for the tokens that follow it, which count on from its last position."""
+    # transformers has a prompt that is padded on its right end at position 0
+    return int(attention_mask.sum(1).max() if position_ids is None else position_ids[..., -1].max() + 1)
+
+
 def with_filler(tree_pass: TreePass) -> TreePass:
     """The pass with one more token a row, at the end, that nothing sees but itself."""
     visible = np.pad(tree_pass.visible, ((0, 0), (0, 1), (0, 1)))
@@ -98,10 +105,12 @@ class RereadingEngine:
     def prefill(self, request: Request) -> Output:
         """Read the prompts, and choose by how long they may become.
 
-        Where every prompt is padded, transformers reads anew so many tokens too early, when all factors are short yet.
+        transformers counts slots for that. Where every prompt is padded it reads anew so many tokens too early, when
+        all factors are short yet.
         """
-        longest, last = int(request.attention_mask.sum(1).max()), request.max_new_tokens - 1
-        crosses = longest == request.input_ids.shape[1] and longest <= self._rope.switch < longest + last
+        longest, last = longest_text(request.attention_mask, request.position_ids), request.max_new_tokens - 1
+        slots = request.input_ids.shape[1]
+        crosses = longest >= slots and slots <= self._rope.switch < slots + last
         self._used = self._whole if crosses else self._cached
         return self._used.prefill(request)
 

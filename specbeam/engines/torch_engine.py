@@ -14,8 +14,8 @@ from specbeam.compat import ATTENTION, input_device
 from specbeam.core.scorer import TOKEN_TYPES, Output, Request, TreePass
 
 from .attention import GROUPED, alibi_by_position
-from .families import Traits, check_positions, text_config
-from .rope import with_filler
+from .families import Traits, check_padding, check_positions, text_config
+from .rope import longest_text, with_filler
 from .tree_cache import TreeCache
 
 CHUNK = 2048  # tokens of a prompt that are read at once: activations between layers, and masks, grow with it
@@ -41,6 +41,7 @@ class TorchEngine:
         device = input_device(self.model)
         input_ids, mask = request.input_ids.to(device), request.attention_mask.to(device)
         seen, self.tokens = mask.bool().cpu().numpy(), 0
+        check_padding(self.name, seen, self.traits.windows)
         self._prompt = seen.shape[1]
         self._start(seen)
         counted = np.maximum(seen.cumsum(1) - 1, 0)
@@ -49,7 +50,8 @@ class TorchEngine:
         ahead = positions.cpu()[..., -1:] + 1 - torch.from_numpy(seen.sum(1))[:, None]
         self._ahead = ahead if bool(ahead.any()) else None
         self._shift = seen.shape[1] - seen.sum(1)[:, None]
-        self._longest = int(positions.max()) + 1  # of all prompts, also when it is finished before the others
+        # of all prompts, also when it is finished before the others
+        self._longest = longest_text(mask, request.position_ids)
         further = {
             name: value.to(device) if isinstance(value, Tensor) else value
             for name, value in request.model_inputs.items()
@@ -76,7 +78,7 @@ class TorchEngine:
         plain = bool(seen.all()) and not self.traits.windows
         states, logits = [], None
         rope = self.traits.rope  # whose frequencies are those of the longest text in a call: then there is one call
-        chunk = CHUNK if rope is None or self._longest <= rope.switch else input_ids.shape[1]
+        chunk = CHUNK if rope is None or int(positions.max()) < rope.switch else input_ids.shape[1]
         for begin in range(0, input_ids.shape[1], chunk):
             end = min(begin + chunk, input_ids.shape[1])
             places = np.broadcast_to(np.arange(end), (len(seen), end))

@@ -164,6 +164,17 @@ def test_a_prompt_that_is_all_padding_is_refused_with_a_remedy() -> None:
     same_everywhere(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
 
 
+@pytest.mark.parametrize("family", ["qwen2 (window)", "gemma3_text", "phi3"])
+def test_padding_on_the_right_as_wide_as_a_window_is_refused_with_a_remedy(family: str) -> None:
+    model = tiny_model(family)
+    window = model.config.sliding_window
+    ids = torch.arange(10, 20)[None]
+    mask = (torch.arange(10) < 10 - window)[None].long()
+    with pytest.raises(ValueError, match=rf"prompt 1 has {window} pad tokens on its right.*padding_side='left'"):
+        sb.greedy(fake_pair(model), {"input_ids": ids, "attention_mask": mask}, max_new_tokens=2)
+    same_everywhere(model, {"input_ids": ids[:, :-1], "attention_mask": mask[:, :-1]})
+
+
 def test_a_model_that_is_read_by_sequences_refuses_what_sequences_have_no_room_for() -> None:
     torch.manual_seed(0)
     mamba = MambaForCausalLM(MambaConfig(vocab_size=96, hidden_size=8, num_hidden_layers=1, state_size=4)).eval()

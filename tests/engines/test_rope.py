@@ -124,6 +124,13 @@ def test_padding_before_every_prompt_moves_where_the_text_is_read_anew(kind: str
     check(tiny(kind, "longrope"), [(inputs, {"max_new_tokens": 10, "num_beams": beams})])
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_after_padding_on_the_right_counts_on_from_the_start(kind: str, beams: int) -> None:
+    inputs = {name: torch.nn.functional.pad(value, (0, 2)) for name, value in prompts(12, 9).items()}
+    check(tiny(kind, "longrope"), [(inputs, {"max_new_tokens": 12, "num_beams": beams})])
+
+
 @pytest.mark.parametrize("rope_type", ["longrope", "dynamic"])
 def test_decodes_in_a_row_find_what_the_one_before_left(rope_type: str) -> None:
     long = {"max_new_tokens": 12}
