@@ -137,8 +137,8 @@ class TargetLoops(GenerationLoops):
         stops = () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
         if copies > 1 and eos is not None and not stops:
             raise ValueError(
-                "eos_token_id is an empty list, which transformers' beam search has no filler for; leave it out, or give "
-                "-1 for a text that never ends by itself."
+                "eos_token_id is an empty list, which transformers' beam search has no filler for; leave it out, or "
+                "give -1 for a text that never ends by itself."
             )
         pad = config.pad_token_id if config.pad_token_id is not None else (*stops, 0)[0]
         new = config.max_length - prompts.shape[1]
