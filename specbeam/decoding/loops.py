@@ -76,12 +76,6 @@ class TargetLoops(GenerationLoops):
         saved = self.generation_config
         options = check_options(arguments, config, saved, drop_in)
         self.use_cache = source_of("use_cache", options, config, saved)[0] is not False
-        chunk, where = source_of("prefill_chunk_size", options, config, saved)
-        if chunk is not None and not self.use_cache:
-            raise ValueError(
-                f"prefill_chunk_size={chunk!r}, from {where}, needs a cache, as in transformers; leave it out, or "
-                "use_cache=False."
-            )
         prompts = [options[name] for name in ("inputs", "input_ids") if options.get(name) is not None]
         if len(prompts) == 1:
             usual = {"inputs", "input_ids", "attention_mask", "position_ids", "token_type_ids"}
@@ -144,5 +138,11 @@ class TargetLoops(GenerationLoops):
         new = config.max_length - prompts.shape[1]
         rope, reach = Target.of(self.target).traits.rope, None
         if rope is not None:
-            reach = partial(rope.reach, longest_text(mask, positions))
+            longest = longest_text(mask, positions)
+            reach = partial(rope.reach, longest)
+            if not self.use_cache and longest + new - 1 > rope.switch:
+                raise ValueError(
+                    f"use_cache=False reads the text anew at every step, and {type(self.target).__name__} then turns it "
+                    f"otherwise beyond {rope.switch} tokens than with a cache; leave use_cache out."
+                )
         return Request(prompts, mask, new, copies, stops, int(pad), positions, inputs, reach)

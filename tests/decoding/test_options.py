@@ -318,12 +318,3 @@ def test_beams_refuse_an_empty_list_of_end_tokens_as_transformers_fails_there() 
         model.generate(PROMPT, num_beams=3, max_new_tokens=2, eos_token_id=[])
     with pytest.raises(ValueError, match=r"eos_token_id is an empty list.*leave it out"):
         sb.beam(fake_pair(model), {"input_ids": PROMPT}, num_beams=3, max_new_tokens=2, eos_token_id=[])
-
-
-def test_reading_a_prompt_in_parts_without_a_cache_is_refused_as_in_transformers() -> None:
-    model = hash_lm(40, 4, [1, 2], 0)
-    options = {"use_cache": False, "prefill_chunk_size": 2, "max_new_tokens": 2}
-    with pytest.raises(ValueError, match="without a cache"):
-        model.generate(PROMPT, **options)
-    with pytest.raises(ValueError, match="prefill_chunk_size=2, from the call, needs a cache"):
-        sb.SpeculativeLM(model, sb.NoDraft()).generate(PROMPT, **options)

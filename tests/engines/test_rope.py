@@ -131,6 +131,14 @@ def test_a_text_after_padding_on_the_right_counts_on_from_the_start(kind: str, b
     check(tiny(kind, "longrope"), [(inputs, {"max_new_tokens": 12, "num_beams": beams})])
 
 
+@pytest.mark.parametrize("kind", ["mistral", "phi3"])
+def test_no_cache_is_refused_where_a_cache_makes_another_text(kind: str) -> None:
+    model = tiny(kind, "longrope")
+    with pytest.raises(ValueError, match=r"use_cache=False.*beyond 16 tokens.*leave use_cache out"):
+        sb.greedy(fake_pair(model), prompts(12), max_new_tokens=8, use_cache=False)
+    check(model, [(prompts(12), {"max_new_tokens": 4, "use_cache": False})])
+
+
 @pytest.mark.parametrize("rope_type", ["longrope", "dynamic"])
 def test_decodes_in_a_row_find_what_the_one_before_left(rope_type: str) -> None:
     long = {"max_new_tokens": 12}
