@@ -142,7 +142,7 @@ class TargetLoops(GenerationLoops):
             reach = partial(rope.reach, longest)
             if not self.use_cache and longest + new - 1 > rope.switch:
                 raise ValueError(
-                    f"use_cache=False reads the text anew at every step, and {type(self.target).__name__} then turns it "
-                    f"otherwise beyond {rope.switch} tokens than with a cache; leave use_cache out."
+                    f"use_cache=False reads the text anew at every step, and beyond {rope.switch} tokens "
+                    f"{type(self.target).__name__} then gives other logits than with a cache; leave use_cache out."
                 )
         return Request(prompts, mask, new, copies, stops, int(pad), positions, inputs, reach)
