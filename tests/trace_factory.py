@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from specbeam.core.stats import Trace, TraceNode, TraceRound
+from specbeam.decoding.trace import Trace, TraceNode, TraceRound
 
 WORDS = ["<prompt>", " humans", " dogs", " and", " machines", " fight", " bark", " or", " cooperate", " $5_"]
 TEXTS = dict(enumerate(WORDS))

@@ -14,5 +14,5 @@ handed in as a small object. Read in this order:
     greedy     one token a step, the likeliest or drawn
     beam       beam search
     sampling   drafted tokens kept or replaced so that the target's distribution results
-    stats      what a decode reports of itself: counts, traces, progress
+    stats      what a decode reports of itself: counts, and what an observer is told
 """

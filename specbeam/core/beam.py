@@ -2,42 +2,61 @@
 
 Each step ranks all continuations of all running beams, lets finished ones of the first `num_beams` ranks into
 the pool of results, and runs on with the best unfinished ones. Tensors are (batch, beams, …). It never knows
-where the logits came from.
+where the logits came from, and without processors it does not even look at them (`rank_tops`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from .greedy import SearchResult
-from .scorer import Request
 from .source import Source
-from .tree import ROOT
+from .tree import ROOT, Tops
 
 NEVER = -1.0e9  # the score of what must not win; transformers' value, since float32 rounding makes it visible
 
-
-@dataclass
-class Beams:
-    """A set of sequences a prompt: tokens (batch, beams, length), scores (batch, beams), origins (…, steps)."""
-
-    tokens: Tensor
-    scores: Tensor
-    origins: Tensor  # for each step the row of the beam that it continued; -1 beyond the end
-
-    def take(self, index: Tensor, scores: Tensor) -> Beams:
-        """The beams at `index`, shape (batch, chosen), with new `scores`."""
-        wide = index[..., None]
-        return Beams(self.tokens.take_along_dim(wide, 1), scores, self.origins.take_along_dim(wide, 1))
-
-
 # the nodes to ask for, their scores (batch, beams) -> the nodes to ask for, what to add to the rows' scores
 Narrow = Callable[[Source, list[list[int]], Tensor], tuple[list[list[int]], Tensor]]
+
+
+class Ranked(NamedTuple):
+    """The best continuations of a step, best first; each of shape (batch, candidates)."""
+
+    scores: Tensor
+    parents: Tensor  # the running beams that they continue
+    tokens: Tensor
+
+
+def rank_rows(log_probs: Tensor, scores: Tensor, candidates: int) -> Ranked:
+    """Ranks all continuations, from whole rows of shape (batch * beams, vocabulary) and scores (batch, beams)."""
+    vocabulary = log_probs.shape[-1]
+    totals = log_probs.unflatten(0, scores.shape) + scores[:, :, None]
+    best, index = torch.topk(totals.flatten(1), candidates)
+    return Ranked(best, index // vocabulary, index % vocabulary)
+
+
+def rank_tops(tops: Tops, scores: Tensor, candidates: int, vocabulary: int, finished: Tensor) -> Ranked | None:
+    """What `rank_rows` gives, from the likeliest tokens of each row alone; None where that is not certain.
+
+    topk puts equal values in an order that depends on all the others. So it is certain if the best `candidates + 1`
+    totals differ: what is left out of a row has as many tokens of its own row before it, and so cannot be among the
+    best `candidates`. Prompts that have `finished`, a boolean of shape (batch, 1), are ranked somehow.
+    """
+    beams, known = tops.tokens.shape[1:]
+    if known < min(candidates + 1, vocabulary) or beams * known <= candidates:
+        return None
+    totals = torch.from_numpy(tops.log_probs).to(scores.device) + scores[:, :, None]
+    best, index = torch.topk(totals.flatten(1), candidates + 1)
+    if not ((best.diff(dim=1) < 0) | finished).all():
+        return None
+    best, index = best[:, :-1], index[:, :-1]
+    tokens = torch.from_numpy(tops.tokens).to(scores.device).flatten(1)
+    return Ranked(best, index // known, tokens.take_along_dim(index, 1))
 
 
 def beam_search(
@@ -55,86 +74,87 @@ def beam_search(
         narrow: *not exact* unless it is None: chooses running sequences that a step does without.
     """
     request, trees = source.request, source.trees
-    input_ids, beams, eos = request.input_ids, request.num_beams, request.stop_tokens
+    input_ids, beams, candidates = request.input_ids, request.num_beams, request.candidates
     batch, prompt = input_ids.shape
     stops, penalty, limit, device = config.early_stopping, config.length_penalty, config.max_length, input_ids.device
-    candidates = max(2, 1 + len(eos)) * beams
 
-    tokens = torch.full((batch, beams, limit), fill_token(request), dtype=torch.long, device=device)
-    tokens[:, :, :prompt] = input_ids[:, None]
-    origins = torch.full((batch, beams, limit - prompt), -1, dtype=torch.int32, device=device)
-    start = torch.full((batch, beams), NEVER, dtype=torch.float32, device=device)
-    pool = Beams(tokens.clone(), start.clone(), origins.clone())
-    start[:, 0] = 0  # all beams are alike at first: only one may have continuations
-    running = Beams(tokens, start, origins)
+    running = torch.full((batch, beams), NEVER, dtype=torch.float32, device=device)  # scores, as are those of the pool
+    pool = running.clone()
+    running[:, 0] = 0  # all beams are alike at first: only one may have continuations
+    tokens = input_ids[:, None].long().expand(-1, beams, -1)  # of the running beams
+    # a sequence is known by the place of its end: step * candidates + rank among the candidates; -1 is the prompt
+    places, pool_places = torch.full((2, batch, beams), -1, device=device)
+    steps: list[Tensor] = []  # the candidates' parents and tokens, and the places of the parents
     in_pool = torch.zeros((batch, beams), dtype=torch.bool, device=device)
     hopeful = torch.ones((batch, 1), dtype=torch.bool, device=device)  # might a running beam still enter the pool?
-    may_finish = torch.arange(candidates, device=device) < beams
-    first_row = torch.arange(batch, device=device)[:, None] * beams
+    ranks = torch.arange(candidates, device=device)
     nodes = [[ROOT] * beams for _ in range(batch)]
 
     for length in range(prompt, limit):
         full = in_pool.all(1, keepdim=True) & (stops is True)
         # equal scores may change places in topk as long as the loop goes on, whatever the other candidates are
-        distinct = (pool.scores.diff(dim=1) < 0).all(1, keepdim=True)
-        fixed = (full | ~hopeful) & (pool.scores[:, -1:] > NEVER / 10) & distinct
-        settled = fixed.squeeze(1).tolist()
-        asked = [[] if done else rows for rows, done in zip(nodes, settled, strict=True)]
-        before = running.scores
+        distinct = (pool.diff(dim=1) < 0).all(1, keepdim=True)
+        settled = (full | ~hopeful) & (pool[:, -1:] > NEVER / 10) & distinct
+        finished = settled.squeeze(1).tolist()
+        asked = [[] if done else rows for rows, done in zip(nodes, finished, strict=True)]
+        before = running
         if narrow is not None:
             asked, handicap = narrow(source, asked, before)
             before = before + handicap
-        logits = source.logits(asked)
-        log_probs = logits.reshape(batch * beams, -1).float().to(device).log_softmax(-1)
-        log_probs = processors(running.tokens[:, :, :length].reshape(batch * beams, length), log_probs)  # type: ignore[arg-type]
-        vocabulary = log_probs.shape[-1]
-        totals = (log_probs.reshape(batch, beams, -1) + before[:, :, None]).reshape(batch, -1)
+        source.step(asked)
+        ranked = None
+        if not processors:
+            ranked = rank_tops(source.tops(asked), before, candidates, source.vocabulary, settled)
+        if ranked is None:
+            log_probs = source.rows(asked).flatten(0, 1).float().to(device).log_softmax(-1)
+            log_probs = processors(tokens.flatten(0, 1), log_probs)  # type: ignore[arg-type]
+            ranked = rank_rows(log_probs, before, candidates)
+        steps.append(torch.stack([ranked.parents, ranked.tokens, places.take_along_dim(ranked.parents, 1)]))
+        tokens = torch.cat([tokens.take_along_dim(ranked.parents[..., None], 1), ranked.tokens[..., None]], 2)
+        ended = criteria(tokens.flatten(0, 1), None).unflatten(0, (batch, -1))  # type: ignore[arg-type]
 
-        scores, index = torch.topk(totals, candidates)
-        parent = index // vocabulary
-        ranked = running.take(parent, scores)
-        ranked.tokens[:, :, length] = index % vocabulary
-        ranked.origins[:, :, length - prompt] = parent + first_row
-        ended = criteria(ranked.tokens[:, :, : length + 1].reshape(batch * candidates, -1), None)  # type: ignore[arg-type]
-        ended = ended.reshape(batch, candidates)
-
-        still = scores + ended.float() * NEVER
+        still = ranked.scores + ended.float() * NEVER
         chosen = torch.topk(still, beams).indices
-        running = ranked.take(chosen, still.take_along_dim(chosen, 1))
+        running, tokens = still.take_along_dim(chosen, 1), tokens.take_along_dim(chosen[..., None], 1)
+        first_place = (length - prompt) * candidates
+        places = first_place + chosen
 
-        entering = ended & may_finish
-        final = scores / ((length + 1 - prompt) ** penalty)
+        entering = ended & (ranks < beams)
+        final = ranked.scores / ((length + 1 - prompt) ** penalty)
         final += full.float() * NEVER + (~hopeful).float() * NEVER
         final += ~entering * NEVER  # has the user's default dtype, as in transformers: -inf in float16
-        merged = torch.cat([pool.scores, final], 1)
+        merged = torch.cat([pool, final], 1)
         best = torch.topk(merged, beams).indices
-        both = Beams(torch.cat([pool.tokens, ranked.tokens], 1), merged, torch.cat([pool.origins, ranked.origins], 1))
-        pool = both.take(best, merged.take_along_dim(best, 1))
+        pool = merged.take_along_dim(best, 1)
+        both = torch.cat([pool_places, (first_place + ranks).expand(batch, -1)], 1)
+        pool_places = both.take_along_dim(best, 1)
         in_pool = torch.cat([in_pool, entering], 1).take_along_dim(best, 1)
 
         reach = limit - prompt if stops == "never" and penalty > 0.0 else length + 1 - prompt
-        attainable = running.scores[:, :1] / (reach**penalty)
-        worst = torch.where(in_pool, pool.scores.min(1, keepdim=True).values, NEVER)
+        attainable = running[:, :1] / (reach**penalty)
+        worst = torch.where(in_pool, pool.min(1, keepdim=True).values, NEVER)
         hopeful = hopeful & (attainable > worst).any(1, keepdim=True)
         if not hopeful.any() or (in_pool.all() and stops is True) or ended.all():
             break
-        parents = parent.take_along_dim(chosen, 1).tolist()
-        latest = running.tokens[:, :, length].tolist()
+        parents, latest, _ = steps[-1].take_along_dim(chosen[None], 2).tolist()
         nodes = [
             rows if done else [tree.child(rows[p], t) for p, t in zip(origin, new, strict=True)]
-            for tree, rows, origin, new, done in zip(trees, nodes, parents, latest, settled, strict=True)
+            for tree, rows, origin, new, done in zip(trees, nodes, parents, latest, finished, strict=True)
         ]
 
-    sequences, beam_indices = [], []
-    pool_tokens = pool.tokens[:, : config.num_return_sequences, prompt:].flatten(0, 1).tolist()
-    pool_origins = pool.origins[:, : config.num_return_sequences].flatten(0, 1).tolist()
-    for row_tokens, row_origins in zip(pool_tokens, pool_origins, strict=True):
-        steps = len([origin for origin in row_origins if origin >= 0])
-        sequences.append(row_tokens[:steps])
-        beam_indices.append(row_origins[:steps])
-    return SearchResult(sequences, pool.scores[:, : config.num_return_sequences].flatten().tolist(), beam_indices)
+    history = torch.stack(steps).tolist() if steps else []
+    ends = [(b, place) for b, row in enumerate(pool_places[:, : config.num_return_sequences].tolist()) for place in row]
+    sequences, rows = zip(*[unrolled(history, b, place, candidates) for b, place in ends], strict=True)
+    beam_indices = [[b * beams + row for row in one] for (b, _), one in zip(ends, rows, strict=True)]
+    return SearchResult([*sequences], pool[:, : config.num_return_sequences].flatten().tolist(), beam_indices)
 
 
-def fill_token(request: Request) -> int:
-    """What comes after a finished beam: the pad token; a pad id of 0 falls through to EOS, as in transformers."""
-    return (request.pad_token or request.stop_tokens[0]) if request.stop_tokens else -1
+def unrolled(history: list, b: int, place: int, candidates: int) -> tuple[list[int], list[int]]:
+    """The tokens of a prompt's sequence that ends at `place`, and the beam that each of them continued."""
+    tokens, rows = [], []
+    while place >= 0:
+        step, rank = divmod(place, candidates)
+        row, token, place = [column[b][rank] for column in history[step]]
+        tokens.append(token)
+        rows.append(row)
+    return tokens[::-1], rows[::-1]

@@ -15,7 +15,7 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from .source import Source
-from .tree import ROOT, TokenTree
+from .tree import ROOT, TokenTree, Tops
 
 Pick = Callable[[Tensor, Sequence[TokenTree], Sequence[int]], Tensor]  # scores, and the nodes that they are of
 
@@ -32,6 +32,14 @@ class SearchResult:
 def argmax(scores: Tensor, *_: object) -> Tensor:
     """Greedy's pick: (rows, vocabulary) -> (rows,)."""
     return scores.argmax(-1)
+
+
+def clear_winners(tops: Tops, active: list[bool]) -> Tensor | None:
+    """What `argmax` gives, from the likeliest tokens (rows, 1, k) alone; None where two of an active row are tied."""
+    log_probs = tops.log_probs[:, 0]
+    if log_probs.shape[1] < 2 or not (log_probs[:, 0] > log_probs[:, 1])[active].all():
+        return None
+    return torch.from_numpy(tops.tokens[:, 0, 0])
 
 
 def multinomial(scores: Tensor, *_: object) -> Tensor:
@@ -62,10 +70,13 @@ def token_search(
     generated: list[list[int]] = [[] for _ in trees]
     while True:
         active = unfinished.bool().tolist()
-        logits = source.logits([[node] if going else [] for node, going in zip(nodes, active, strict=True)])
-        scores = processors(sequences, own_copy(logits[:, 0], sequences.device))  # type: ignore[arg-type]
-        tokens = pick(scores, trees, nodes)
-        tokens = tokens * unfinished + pad * (1 - unfinished)
+        running = [[node] if going else [] for node, going in zip(nodes, active, strict=True)]
+        source.step(running)
+        tokens = clear_winners(source.tops(running), active) if pick is argmax and not processors else None
+        if tokens is None:
+            scores = processors(sequences, own_copy(source.rows(running)[:, 0], sequences.device))  # type: ignore[arg-type]
+            tokens = pick(scores, trees, nodes)
+        tokens = tokens.to(sequences.device) * unfinished + pad * (1 - unfinished)
         sequences = torch.cat([sequences, tokens[:, None]], dim=1)
         if streamer is not None:
             streamer.put(tokens.cpu())

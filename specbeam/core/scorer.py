@@ -56,6 +56,16 @@ class Request:
     model_inputs: Mapping[str, Any] = field(default_factory=dict)
     reach: Callable[[int], int] | None = None
 
+    @property
+    def candidates(self) -> int:
+        """How many continuations a prompt's beam search keeps of a step, some of which may have ended."""
+        return max(2, 1 + len(self.stop_tokens)) * self.num_beams
+
+    @property
+    def top_tokens(self) -> int:
+        """How many likeliest tokens of a row to give, as far as the vocabulary goes; one more shows what is tied."""
+        return max(TOP_TOKENS, self.candidates + 1)
+
 
 @dataclass(frozen=True)
 class TreePass:
@@ -88,20 +98,21 @@ class Output(NamedTuple):
     nodes (tokens, layers, hidden size).
     """
 
-    logits: Tensor  # (tokens, vocabulary)
+    logits: Tensor  # (tokens, vocabulary); nobody looks at them where the likeliest tokens suffice
     log_normalizers: list[float]  # logsumexp of each row
-    top_tokens: list[list[int]]  # the likeliest of each row, best first
-    top_log_probs: list[list[float]]  # in nats
+    top_tokens: np.ndarray  # the likeliest of each row, best first; (tokens, as many as the request wants)
+    top_log_probs: np.ndarray  # in nats, by log_softmax in float32
     states: Tensor | None = None
 
     @classmethod
-    def of(cls, logits: Tensor, states: Tensor | None = None) -> Output:
-        """What `logits` of shape (tokens, vocabulary) say."""
+    def of(cls, logits: Tensor, count: int, states: Tensor | None = None) -> Output:
+        """What `logits` of shape (tokens, vocabulary) say, with the `count` likeliest tokens."""
         full = logits.float()
-        log_normalizers = full.logsumexp(-1)
-        top = full.topk(min(TOP_TOKENS, full.shape[-1]))
-        log_probs = top.values - log_normalizers[:, None]
-        return cls(logits, log_normalizers.tolist(), top.indices.tolist(), log_probs.tolist(), states)
+        top = full.log_softmax(-1).topk(min(count, full.shape[-1]))
+        log_probs = top.values.cpu()
+        best = full.gather(-1, top.indices[:, :1]).cpu()
+        log_normalizers = best[:, 0].double() - log_probs[:, 0].double()  # logsumexp, without going over the rows again
+        return cls(logits, log_normalizers.tolist(), top.indices.cpu().numpy(), log_probs.numpy(), states)
 
 
 class Engine(Protocol):

@@ -9,17 +9,20 @@ draft a pass scores just what the search lacks.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .draft import Draft, NoDraft
 from .expand import DraftSize, expand
-from .scorer import Output, Request, TreeScorer
+from .scorer import TOP_TOKENS, Output, Request, TreeScorer
 from .stats import Observer, Stats
-from .tree import ROOT, TokenTree, TopTokens
+from .tree import ROOT, TokenTree, Tops, TopTokens
 
 Nodes = list[list[int]]  # a list of nodes a prompt
 
@@ -65,8 +68,9 @@ class Source:
         masks = request.attention_mask.bool()
         self.trees = [TokenTree(ids[mask].tolist()) for ids, mask in zip(request.input_ids, masks, strict=True)]
         output = self.scorer.start(self.trees, request)
-        self._blank = torch.zeros_like(output.logits[:1])
-        self.vocabulary = output.logits.shape[-1]
+        self._blank = torch.zeros_like(output.logits[0])
+        self.vocabulary, known = output.logits.shape[-1], output.top_tokens.shape[-1]
+        self._blank_tops = Tops(np.arange(known), np.full(known, -math.log(self.vocabulary), np.float32))
         self.draft_size.start(request.num_beams)
         self.draft.start(self.trees, request.input_ids, request.attention_mask)
         if output.states is not None:
@@ -78,10 +82,14 @@ class Source:
         return self.trees
 
     def logits(self, running: Nodes) -> Tensor:
-        """The target's logits for the running nodes of every prompt, shape (batch, rows, vocabulary).
+        """Commits a step (`step`) and reads all of its rows (`rows`)."""
+        self.step(running)
+        return self.rows(running)
 
-        All prompts have the same number of rows, or none: a finished prompt is not forwarded and gets zeros. One call
-        is one committed step of the search.
+    def step(self, running: Nodes) -> None:
+        """Commits a step of the search from the running nodes of every prompt, which can then be read.
+
+        All prompts have the same number of rows, or none: a finished prompt is not forwarded.
         """
         self.draft_size.stepped(self.trees, running)
         missing = self._missing(running)
@@ -97,15 +105,28 @@ class Source:
         self._since_pass += 1
         for observer in self.observers:
             observer.stepped(self, dict(enumerate(running)))
-        rows = max(map(len, running))
-        return torch.stack(
-            [
-                torch.stack([tree.logits(node) for node in nodes])  # type: ignore[arg-type]
-                if nodes
-                else self._blank.expand(rows, -1)
-                for tree, nodes in zip(self.trees, running, strict=True)
-            ]
-        )
+
+    def rows(self, running: Nodes) -> Tensor:
+        """The target's logits for the nodes of the last step, shape (batch, rows, vocabulary); zeros where finished."""
+        rows = self._each(running, TokenTree.logits, self._blank)
+        return torch.stack(rows).unflatten(0, (len(running), -1))
+
+    def tops(self, running: Nodes) -> Tops:
+        """The likeliest tokens for the nodes of the last step, each of shape (batch, rows, k); made up where finished.
+
+        k is what the request wants, or the vocabulary. These are always at hand: logits may have to be fetched.
+        """
+        found = zip(*self._each(running, TokenTree.tops, self._blank_tops), strict=True)
+        return Tops(*[np.stack(rows).reshape(len(running), -1, rows[0].size) for rows in found])
+
+    def _each(self, running: Nodes, read: Callable[[TokenTree, int], Any], blank: Any) -> list[Any]:
+        """What the trees hold for every row, prompt after prompt."""
+        width = max(map(len, running))
+        return [
+            row
+            for tree, nodes in zip(self.trees, running, strict=True)
+            for row in ([read(tree, node) for node in nodes] or [blank] * width)
+        ]
 
     def verify(self, running: Nodes, chains: Nodes, began: float) -> None:
         """One pass over drafted `chains` of nodes, and the running nodes where they are not scored yet.
@@ -191,10 +212,12 @@ class Source:
 
     def _record(self, output: Output, nodes: Nodes) -> None:
         """Put the target's scores into the trees; rows in the order of the nodes, prompt after prompt."""
-        rows = zip(output.logits, output.log_normalizers, output.top_tokens, output.top_log_probs, strict=True)
+        tops = map(Tops, output.top_tokens, output.top_log_probs)
+        few = [each[:, :TOP_TOKENS].tolist() for each in (output.top_tokens, output.top_log_probs)]
+        rows = zip(output.logits, output.log_normalizers, map(TopTokens, *few), tops, strict=True)
         for b, (tree, scored) in enumerate(zip(self.trees, nodes, strict=True)):
             for node in scored:
-                logits, log_normalizer, tokens, log_probs = next(rows)
+                logits, log_normalizer, top, wide = next(rows)
                 if not -1e30 < log_normalizer < 1e30:
                     where = f" of prompt {b + 1} of {len(nodes)}" if len(nodes) > 1 else ""
                     raise ValueError(
@@ -202,7 +225,7 @@ class Source:
                         f"tokens{where}. Load it in a wider dtype (float32 or bfloat16 instead of float16), or check "
                         "its weights."
                     )
-                tree.record(node, logits, log_normalizer, TopTokens(tokens, log_probs))
+                tree.record(node, logits, log_normalizer, top, wide)
             self.draft.observe(b, scored)
 
     def _close_pass(self) -> None:

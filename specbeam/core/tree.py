@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 ROOT = 0
@@ -22,11 +23,19 @@ class TopTokens(NamedTuple):
     log_probs: list[float]
 
 
+class Tops(NamedTuple):
+    """The likeliest next tokens as a search reads them: ids of shape (…, k), best first, and log-probabilities."""
+
+    tokens: np.ndarray
+    log_probs: np.ndarray  # float32, in nats
+
+
 class TokenTree:
     """The sequences that one prompt's search and drafts have considered so far.
 
     A node is *scored* once the target has given its logits for the token after it (`record`). The full row of logits
-    is large and only kept while a search may still ask for it (`release`); the few likeliest tokens stay.
+    is large, as may be what a search reads off it: they are only kept while the search may still ask for them
+    (`release`). The few likeliest tokens stay.
     """
 
     def __init__(self, prompt: list[int]):
@@ -37,7 +46,7 @@ class TokenTree:
         self.scores: list[float] = [0.0]
         self.children: list[dict[int, int]] = [{}]
         self.top: list[TopTokens | None] = [None]
-        self._rows: dict[int, tuple[Tensor, float]] = {}
+        self._rows: dict[int, tuple[Tensor, float, Tops | None]] = {}
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -63,12 +72,15 @@ class TokenTree:
         self.children[node][token] = child
         return child
 
-    def record(self, node: int, logits: Tensor, log_normalizer: float, top: TopTokens) -> None:
+    def record(
+        self, node: int, logits: Tensor, log_normalizer: float, top: TopTokens, tops: Tops | None = None
+    ) -> None:
         """Store the target's `logits` at `node`, shape (vocabulary,), their logsumexp and the likeliest tokens.
 
-        Guessed scores of the children become the target's own; everything below them moves along.
+        `tops` are as many of them as the search wants. Guessed scores of the children become the target's own;
+        everything below them moves along.
         """
-        self._rows[node] = (logits, log_normalizer)
+        self._rows[node] = (logits, log_normalizer, tops)
         self.top[node] = top
         for token, child in self.children[node].items():
             score = self.scores[node] + self._log_prob(node, token)
@@ -85,13 +97,18 @@ class TokenTree:
         tokens, log_probs = self.top[node]  # type: ignore[misc]
         if token in tokens:
             return log_probs[tokens.index(token)]
-        logits, log_normalizer = self._rows[node]
+        logits, log_normalizer, _ = self._rows[node]
         return float(logits[token]) - log_normalizer
 
     def logits(self, node: int) -> Tensor | None:
         """The target's logits at `node`, of shape (vocabulary,), or None if not scored or released."""
         row = self._rows.get(node)
         return None if row is None else row[0]
+
+    def tops(self, node: int) -> Tops | None:
+        """What the search reads off the logits at `node`, each of shape (k,), or None if not scored or released."""
+        row = self._rows.get(node)
+        return None if row is None else row[2]
 
     def release(self, depth: int) -> None:
         """Drop the logits of all nodes above `depth`: no search looks back."""

@@ -8,6 +8,7 @@ May import `drafts`, `engines`, `core`, `files` and `compat`. Read in this order
     generate   SpeculativeLM: transformers' own loops, answered from a tree
     relaxed    the two options that trade exactness for speed
     methods    the decoders by name, and what each has to equal; plain data, free of PyTorch
+    trace      what happened round by round, as plain data
     watch      a function called after every step
     live       a decode in a thread of its own that can be watched and stopped
 """

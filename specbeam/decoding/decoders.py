@@ -20,7 +20,7 @@ from specbeam.compat import input_device
 from specbeam.core.beam import Narrow, beam_search
 from specbeam.core.greedy import Pick, argmax, multinomial, token_search
 from specbeam.core.sampling import speculative_sampling
-from specbeam.core.stats import Observer, Stats, Trace, Tracer
+from specbeam.core.stats import Observer, Stats
 from specbeam.drafts.model import as_draft
 from specbeam.drafts.union import guarded
 from specbeam.engines.target import Target
@@ -29,6 +29,7 @@ from specbeam.engines.wrappers import held
 from .loops import TargetLoops
 from .options import SAVED
 from .relaxed import RelaxedPick, check_relaxed, narrowed_by
+from .trace import Trace, Tracer
 from .watch import Watch, Watcher
 
 CHAIN = 5  # drafted tokens a pass of speculative sampling, unless a number is given

@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from specbeam.core.beam import fill_token
+from specbeam.core.scorer import Request
 from specbeam.core.source import Source
 from specbeam.core.stats import Stats
 from specbeam.core.tree import ROOT
@@ -144,3 +144,8 @@ class SpeculativeLM(TargetLoops):
         if parent is None or (self._skips and int(row[-1]) in self._stops):
             return None
         return self._source.trees[b].child(parent, int(row[-1]))
+
+
+def fill_token(request: Request) -> int:
+    """What comes after a finished beam: the pad token; a pad id of 0 falls through to EOS, as in transformers."""
+    return (request.pad_token or request.stop_tokens[0]) if request.stop_tokens else -1

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from specbeam.core.stats import Trace
-
 from .decoders import METHODS, Decoded, Pair
+from .trace import Trace
 from .watch import Progress
 
 

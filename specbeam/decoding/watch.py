@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from specbeam.core.source import Source
-from specbeam.core.stats import Observer, Trace, Tracer
+from specbeam.core.stats import Observer
+
+from .trace import Trace, Tracer
 
 
 @dataclass(frozen=True)

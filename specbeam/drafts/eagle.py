@@ -191,4 +191,4 @@ class EagleEngine:
 
     def _output(self, outputs: Tensor) -> Output:
         """Logits of the kept tokens alone, so there is nothing to read off them but by `EagleDraft`."""
-        return Output(self.model.logits(outputs), [], [], [], outputs)
+        return Output(self.model.logits(outputs), [], np.empty((0, 0)), np.empty((0, 0)), outputs)

@@ -85,8 +85,8 @@ class ModelDraft(Draft):
 
     def _read(self, output: Output) -> list[list[Proposal]]:
         if self.temperature is None and self.width <= TOP_TOKENS:
-            rows = zip(output.top_tokens, output.top_log_probs, strict=True)
-            return [[Proposal(*pair) for pair in zip(*row, strict=True)][: self.width] for row in rows]
+            tops = (each[:, : self.width].tolist() for each in (output.top_tokens, output.top_log_probs))
+            return [[*map(Proposal, *row)] for row in zip(*tops, strict=True)]
         log_probs = output.logits.float().log_softmax(-1)
         ranking = log_probs
         if self.temperature is not None:

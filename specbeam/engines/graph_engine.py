@@ -86,7 +86,7 @@ class GraphEngine(TorchEngine):
         for layer in self.cache.layers:
             layer.end(used)
         self.tokens = before + tree_pass.tokens.size  # not those that fill up the shape, nor of a recording
-        return Output.of(tree_pass.pick(logits), tree_pass.pick(states[0]) if states else None)
+        return Output.of(tree_pass.pick(logits), self._top_tokens, tree_pass.pick(states[0]) if states else None)
 
     def _run(self, inputs: Inputs) -> tuple[Tensor, ...]:
         """A pass whose inputs are all on the device: logits, and the states if they are asked for."""

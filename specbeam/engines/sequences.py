@@ -55,7 +55,7 @@ class SequenceEngine:
             )
         if (mask.diff(dim=1) < 0).any():
             raise ValueError(f"{self.name} is read by sequences: pad the prompts on the left (padding_side='left').")
-        self.tokens = 0
+        self.tokens, self._top_tokens = 0, request.top_tokens
         self._slots = request.input_ids.cpu().numpy()  # the token in every slot, as there is no other cache
         texts = [row[seen] for row, seen in zip(self._slots, request.attention_mask.bool().cpu().numpy(), strict=True)]
         lengths = [len(text) for text in texts]
@@ -63,11 +63,11 @@ class SequenceEngine:
         logits, states = self._read(texts)
         rows = torch.stack([logits[b, len(text) - self._shortest] for b, text in enumerate(texts)])
         if states is None:
-            return Output.of(rows)
+            return Output.of(rows, self._top_tokens)
         padded = states.new_zeros(*self._slots.shape, *states.shape[2:])
         for b, text in enumerate(texts):
             padded[b, -len(text) :] = states[b, : len(text)]
-        return Output.of(rows, padded)
+        return Output.of(rows, self._top_tokens, padded)
 
     def forward(self, tree_pass: TreePass) -> Output:
         """Read the sequences that the new tokens end; one that continues another serves for both."""
@@ -88,7 +88,8 @@ class SequenceEngine:
             places += [(leaf_of[i], int(visible[i].sum()) - 1) for i in range(count)]
         logits, states = self._read(texts, length if self._traits.rope else 0)
         rows = torch.stack([logits[text, place - self._shortest + 1] for text, place in places])
-        return Output.of(rows, None if states is None else torch.stack([states[place] for place in places]))
+        at_places = None if states is None else torch.stack([states[place] for place in places])
+        return Output.of(rows, self._top_tokens, at_places)
 
     def keep(self, begin: int, slots: np.ndarray) -> None:
         """Move the tokens in the slots `begin + slots` to `begin`."""

@@ -40,7 +40,7 @@ class TorchEngine:
         """Read the prompts, long ones in parts of `CHUNK` tokens unless there are further inputs."""
         device = input_device(self.model)
         input_ids, mask = request.input_ids.to(device), request.attention_mask.to(device)
-        seen, self.tokens = mask.bool().cpu().numpy(), 0
+        seen, self.tokens, self._top_tokens = mask.bool().cpu().numpy(), 0, request.top_tokens
         check_padding(self.name, seen, self.traits.windows)
         self._prompt = seen.shape[1]
         self._start(seen)
@@ -72,7 +72,7 @@ class TorchEngine:
                 **further,
             )
             logits, kept = self._read(**{**inputs, **self._options()})
-            return Output.of(logits[:, -1], kept)
+            return Output.of(logits[:, -1], self._top_tokens, kept)
         # The model makes its own masks from the plain one, unless a window has to follow positions instead of slots or
         # there is padding: eager attention gives NaN for a row that sees nothing, and 0 times NaN is NaN further up.
         plain = bool(seen.all()) and not self.traits.windows
@@ -88,7 +88,7 @@ class TorchEngine:
             )
             states.append(kept)
         assert logits is not None
-        return Output.of(logits[:, -1], torch.cat(states, 1) if self.state_layers else None)
+        return Output.of(logits[:, -1], self._top_tokens, torch.cat(states, 1) if self.state_layers else None)
 
     def forward(self, tree_pass: TreePass) -> Output:
         """One pass over new nodes of the trees."""
@@ -105,7 +105,7 @@ class TorchEngine:
         logits, states = self._forward(tokens, mask, positions, tree_pass.slot_positions, **options)
         if filler is not None:
             self.rollback(tree_pass.visible.shape[2] - 1)
-        return Output.of(tree_pass.pick(logits), None if states is None else tree_pass.pick(states))
+        return Output.of(tree_pass.pick(logits), self._top_tokens, None if states is None else tree_pass.pick(states))
 
     def _options(self) -> dict[str, Any]:
         """Of a prompt only the logits at its end are needed."""

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from specbeam.core.stats import Stats, Trace
+from specbeam.core.stats import Stats
+from specbeam.decoding.trace import Trace
 
 
 def latency(stats: Sequence[Stats], num_beams: int = 1, tokens: Sequence[int] | None = None) -> dict[str, float | None]:

@@ -3,7 +3,7 @@
 `from specbeam.pictures import …` gives every function that returns a picture. A name is imported when it is first
 used, so that SVG needs no matplotlib; nothing here imports PyTorch. A chart's title states what its numbers show.
 
-May import types of `core` and the byte tables of `drafts`; never a model, a record or a report.
+May import the traces of `decoding` and the byte tables of `drafts`; never a model, a record or a report.
 
 Reading order:
     palette          colours, signs and borders, as plain data

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from specbeam.core.stats import Trace, TraceNode
+from specbeam.decoding.trace import Trace, TraceNode
 
 from .palette import ACCEPTED, CORRECTED, OPEN, REJECTED, STATES, UNDRAFTED
 from .token_text import texts_of, visible

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from specbeam.core.stats import Trace
+from specbeam.decoding.trace import Trace
 
 from .drawing import Canvas, Picture, counted, markup
 from .token_text import joined

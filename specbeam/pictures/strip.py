@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from specbeam.core.stats import Trace
+from specbeam.decoding.trace import Trace
 
 from .drawing import COLUMN, SIGN, Canvas, Picture, markup
 from .history import History, Moment

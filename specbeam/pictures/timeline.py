@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from specbeam.core.stats import Trace, TraceRound
+from specbeam.decoding.trace import Trace, TraceRound
 
 from .drawing import Canvas, Picture, counted, markup
 from .history import checked

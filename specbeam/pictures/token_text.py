@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from specbeam.core.stats import Trace
+from specbeam.decoding.trace import Trace
 from specbeam.drafts.token_mapping import BYTE_PIECE, BYTES
 
 _SIGNS = {" ": "␣", "\n": "↵", "\r": "␍", "\t": "⇥", "\u00a0": "⍽", "\x7f": "␡"}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
-from specbeam.core.stats import Trace
+from specbeam.decoding.trace import Trace
 
 from .drawing import COLUMN, SIGN, Canvas, Picture, counted, markup
 from .history import DIED, FINISHED, RUNNING, History, Moment

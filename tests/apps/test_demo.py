@@ -25,7 +25,7 @@ from specbeam.apps.demo.actions import Actions
 from specbeam.apps.demo.jobs import RACE, JobQueue
 from specbeam.apps.demo.markup import equality
 from specbeam.apps.demo.settings import Limits, Settings, settings
-from specbeam.core.stats import Trace
+from specbeam.decoding.trace import Trace
 from specbeam.pictures import token_strip
 
 # Gradio's own

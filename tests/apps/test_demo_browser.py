@@ -12,7 +12,7 @@ from demo_pair import WORDS, Brake, braked_pair
 import specbeam as sb
 from specbeam.apps.demo import server as demo
 from specbeam.apps.demo.settings import METHODS, Limits
-from specbeam.core.stats import Trace
+from specbeam.decoding.trace import Trace
 from specbeam.pictures import History
 from specbeam.pictures.token_text import visible
 

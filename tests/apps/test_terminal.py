@@ -11,7 +11,7 @@ from rich.console import Console
 
 import specbeam as sb
 from specbeam.apps.cli.terminal import STYLES, coloured, legend, show
-from specbeam.core.stats import Trace
+from specbeam.decoding.trace import Trace
 from specbeam.pictures import History
 from specbeam.pictures.token_text import token_texts
 

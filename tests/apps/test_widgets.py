@@ -19,8 +19,8 @@ from specbeam.apps.playground.markup import method_table, same_tokens
 from specbeam.apps.playground.panel import Playground
 from specbeam.apps.playground.pass_slider import PassSlider
 from specbeam.apps.playground.settings import DecodeSettings
-from specbeam.core.stats import Trace
 from specbeam.decoding.live import LiveDecode
+from specbeam.decoding.trace import Trace
 from specbeam.models.load import Pair
 from specbeam.pictures import TracedDecode
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import specbeam as sb
-from specbeam.core.stats import Stats, Trace, TraceNode, TraceRound
+from specbeam.core.stats import Stats
+from specbeam.decoding.trace import Trace, TraceNode, TraceRound
 from specbeam.evaluation import metrics
 
 ONE = Stats(

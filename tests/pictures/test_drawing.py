@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from trace_factory import TEXTS, node, random_trace, two_beams
 
-from specbeam.core.stats import Trace, TraceRound
+from specbeam.decoding.trace import Trace, TraceRound
 from specbeam.pictures import beam_tree, page, round_timeline, token_strip
 from specbeam.pictures.drawing import PREFIX, STYLE
 from specbeam.pictures.palette import PAPER, STATES

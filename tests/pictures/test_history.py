@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trace_factory import TEXTS, node, random_trace, two_beams
 
 import specbeam as sb
-from specbeam.core.stats import Trace, TraceRound
+from specbeam.decoding.trace import Trace, TraceRound
 from specbeam.pictures.history import DIED, FINISHED, RUNNING, History
 
 ANY = {i: f" w{i}" for i in range(30)}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trace_factory import TEXTS, node, random_trace, two_beams
 
-from specbeam.core.stats import Trace, TraceRound
+from specbeam.decoding.trace import Trace, TraceRound
 from specbeam.pictures import TracedDecode, progress_by_pass
 from specbeam.pictures.drawing import PREFIX
 

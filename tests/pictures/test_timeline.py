@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from trace_factory import random_trace, two_beams
 
-from specbeam.core.stats import Trace
+from specbeam.decoding.trace import Trace
 from specbeam.pictures import round_timeline
 from specbeam.pictures.drawing import PREFIX
 

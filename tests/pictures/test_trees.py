@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trace_factory import TEXTS, node, random_trace, two_beams
 
-from specbeam.core.stats import Trace, TraceRound
+from specbeam.decoding.trace import Trace, TraceRound
 from specbeam.pictures import History, beam_tree, frames
 from specbeam.pictures.drawing import PREFIX
 from specbeam.pictures.tree_layout import CROWDED

@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.text import Text
 from torch import Tensor
 
-from specbeam.core.stats import Trace
 from specbeam.decoding.live import LiveDecode
+from specbeam.decoding.trace import Trace
 from specbeam.models.load import Pair
 from specbeam.pictures.history import History
 from specbeam.pictures.palette import ACCEPTED, CORRECTED, STATES, UNDRAFTED

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trace_factory import TEXTS, random_trace, two_beams
 
-from specbeam.core.stats import Trace
+from specbeam.decoding.trace import Trace
 from specbeam.pictures.token_text import texts_of
 
 
