@@ -1,0 +1,276 @@
+"""A pass of a target as an ONNX graph, without its weights: those are handed to the session from where torch has them.
+
+The model's own forward pass is exported, whatever its family, in a form in which everything is an argument: tokens,
+positions, masks, and the keys and values of the slots so far, which it returns those of the new tokens beside. For each
+row that is asked for come the logits, their normaliser, and the likeliest tokens with their log-probabilities.
+
+What makes the graph fast and leaves the numbers as they are up to rounding:
+
+* Attention reads the past where it lies and joins two parts, past and new, in the scores: no cache is copied.
+* Norms by the root mean square and rotary embeddings become one operator each, where a trial shows that they are those.
+* A linear layer multiplies with its weight as PyTorch stores it, transposed within the product.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+
+from specbeam.compat import ATTENTION, register_attention
+
+from .families import Traits, text_config
+
+OPSET = 23  # the first with RMSNormalization and RotaryEmbedding
+JOINED = "specbeam_joined"  # the attention below, by the name that transformers knows it by
+_ALIKE = 1e-5  # what two ways to compute a norm or a rotation may differ by, in float32
+
+
+class Layout(NamedTuple):
+    """What goes into the graph and comes out of it, in this order."""
+
+    kinds: list[str]  # of layers, one mask each
+    shapes: list[tuple[int, int]]  # key heads and head dim, of the keys and the values of every layer in turn
+    state_layers: tuple[int, ...]
+
+    @property
+    def inputs(self) -> list[str]:
+        masks = [f"mask_{i}" for i in range(len(self.kinds))]
+        return ["input_ids", "position_ids", "rows", "top", *masks, *self._each("past")]
+
+    @property
+    def outputs(self) -> list[str]:
+        states = ["states"] if self.state_layers else []
+        return ["logits", "log_normalizers", "top_log_probs", "top_tokens", *states, *self._each("new")]
+
+    def _each(self, name: str) -> list[str]:
+        return [f"{name}_{i}" for i in range(len(self.shapes))]
+
+
+class PastLayer:
+    """Keys and values of one layer: the past is given, the new ones are kept."""
+
+    is_compileable = is_sliding = False
+
+    def __init__(self, keys: Tensor, values: Tensor):
+        self.past, self.new = (keys, values), (keys, values)
+
+
+class Past(Cache):
+    """The cache that an exported pass is given.
+
+    Args:
+        apart: whether attention is `joined_attention`, which reads the past itself.
+    """
+
+    def __init__(self, past: list[Tensor], apart: bool):
+        self.layers: Any = [PastLayer(*pair) for pair in zip(past[::2], past[1::2], strict=True)]
+        self.layer_class_to_replicate, self.offloading, self._apart = None, False, apart
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
+        layer = self.layers[layer_idx]
+        layer.new = key_states, value_states
+        if self._apart:
+            _LATEST[:] = layer.past
+            return layer.new
+        return tuple(torch.cat(pair, 2) for pair in zip(layer.past, layer.new, strict=True))
+
+    def get_seq_length(self, layer_idx: int = 0) -> Any:
+        return self.layers[0].past[0].shape[2]
+
+    def get_mask_sizes(self, query_length: Any, layer_idx: int = 0) -> Any:
+        rows = query_length if isinstance(query_length, int) else query_length.shape[0]
+        return self.get_seq_length() + rows, 0
+
+
+_LATEST: list[Tensor] = []  # the past of the layer that was updated last, during an export
+
+
+def joined_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Attention over the past and the new tokens, (batch, rows, heads, head dim), without putting them together.
+
+    query has shape (batch, heads, rows, head dim), key and value (batch, key heads, rows, head dim); the mask is added,
+    (batch, 1, rows, slots + rows). Heads that share a key head are more rows of it.
+    """
+    past_keys, past_values = _LATEST
+    batch, heads, rows, dim = query.shape
+    groups, slots = key.shape[1], past_keys.shape[2]
+    query = query.reshape(batch, groups, heads // groups * rows, dim) * (dim**-0.5 if scaling is None else scaling)
+    scores = torch.cat([query @ past_keys.transpose(2, 3), query @ key.transpose(2, 3)], -1)
+    if heads == groups:
+        weights = (scores + attention_mask).softmax(-1)
+    else:
+        apart = scores.reshape(batch, groups, heads // groups, rows, slots + rows) + attention_mask[:, :, None]
+        weights = apart.reshape(batch, groups, heads // groups * rows, slots + rows).softmax(-1)
+    answer = weights[..., :slots] @ past_values + weights[..., slots:] @ value
+    return answer.reshape(batch, heads, rows, value.shape[3]).transpose(1, 2), None
+
+
+class Pass(nn.Module):
+    """The model's forward pass as a function of tensors alone."""
+
+    def __init__(self, model: PreTrainedModel, layout: Layout, apart: bool):
+        super().__init__()
+        self.model, self._layout, self._apart = model, layout, apart
+
+    def forward(
+        self, input_ids: Tensor, position_ids: Tensor, rows: Tensor, top: Tensor, masks: list[Tensor], past: list[Tensor]
+    ) -> tuple[Tensor, ...]:
+        cache, layers = Past(past, self._apart), self._layout.state_layers
+        kinds = dict(zip(self._layout.kinds, masks, strict=True))
+        output = self.model(
+            input_ids=input_ids,
+            position_ids=position_ids,
+            attention_mask=kinds if len(kinds) > 1 else masks[0],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=rows,
+            output_hidden_states=bool(layers),
+            return_dict=True,
+        )
+        logits = output.logits.flatten(0, 1)
+        best = logits.topk(top.shape[0])
+        leader = best.values[:, :1]
+        log_normalizers = leader + (logits - leader).exp().sum(-1, keepdim=True).log()
+        answer = [logits, log_normalizers[:, 0], best.values - log_normalizers, best.indices]
+        if layers:
+            answer.append(torch.stack([output.hidden_states[layer] for layer in layers], 2))
+        return *answer, *[each for layer in cache.layers for each in layer.new]
+
+
+def why_not(model: PreTrainedModel, traits: Traits) -> str | None:
+    """Why a pass of `model` is not exported, as far as that can be told without trying; None if it may work."""
+    if model.device.type != "cpu" or model.dtype != torch.float32:
+        return f"it is in {str(model.dtype).removeprefix('torch.')} on {model.device.type}, not in float32 on a CPU"
+    if {p.dtype for p in model.parameters()} != {torch.float32}:
+        return "its weights are quantized or of several dtypes"
+    if not (traits.takes_positions and traits.keeps_logits) or traits.alibi:
+        return "it takes no position_ids or logits_to_keep"
+    if traits.rope is not None:
+        return "its rotary frequencies depend on the length of the text"
+    if model.training:
+        return "it is in training mode"
+    return None
+
+
+def layout_of(model: PreTrainedModel, traits: Traits, state_layers: tuple[int, ...]) -> Layout:
+    """Read off what the model puts into a cache for one token."""
+    from .tree_cache import TreeCache
+
+    cache = TreeCache()
+    token = torch.zeros(1, 1, dtype=torch.long)
+    model(input_ids=token, position_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    shapes = [(buffer.shape[1], buffer.shape[3]) for layer in cache.layers for buffer in layer.buffers]
+    return Layout(traits.kinds, shapes, state_layers)
+
+
+@torch.no_grad()
+def exported(model: PreTrainedModel, traits: Traits, layout: Layout) -> bytes:
+    """The graph of `model`, as ONNX serialises it; every weight is named as in the model and stands elsewhere.
+
+    Takes about a minute for a model of 30 layers. Raises whatever PyTorch's exporter raises where it cannot.
+    """
+    apart = traits.by_name and getattr(model.config, ATTENTION, None) == "sdpa"
+    batch, rows, slots = 2, 3, 5
+    past = [torch.randn(batch, heads, slots, dim) for heads, dim in layout.shapes]
+    masks = [torch.zeros(batch, 1, rows, slots + rows) for _ in layout.kinds]
+    ids = torch.randint(0, 8, (batch, rows))
+    example = (ids, ids + slots, torch.arange(rows), torch.zeros(4, dtype=torch.long), masks, past)
+    some = torch.export.Dim.DYNAMIC
+    dynamic = (
+        *({0: some, 1: some}, {0: some, 1: some}, {0: some}, {0: some}),
+        [{0: some, 2: some, 3: some} for _ in masks],
+        [{0: some, 2: some} for _ in past],
+    )
+    with _as_exported(model, apart):
+        program = torch.export.export(Pass(model, layout, apart), example, dynamic_shapes=dynamic, strict=False)
+    translated = torch.onnx.export(
+        program,
+        example,
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=layout.inputs,
+        output_names=layout.outputs,
+        optimize=False,
+        verbose=False,
+    )
+    assert translated is not None
+    from .onnx_graph import weightless
+
+    return weightless(translated.model)
+
+
+@contextmanager
+def _as_exported(model: PreTrainedModel, apart: bool) -> Iterator[None]:
+    """Within, the model's attention, norms and rotations are those of the graph."""
+    config = text_config(model)
+    with ExitStack() as undone:
+        if apart:
+            undone.callback(setattr, config, ATTENTION, getattr(config, ATTENTION))
+            setattr(config, ATTENTION, JOINED)
+        for norm in model.modules():
+            if (plain := _rms_norm(norm)) is not None:
+                norm.forward = plain
+                undone.callback(delattr, norm, "forward")
+        code = sys.modules[type(model).__module__]
+        if (own := getattr(code, "apply_rotary_pos_emb", None)) is not None and _rotates_halves(own):
+            undone.callback(setattr, code, "apply_rotary_pos_emb", own)
+            setattr(code, "apply_rotary_pos_emb", _rotated)
+        yield
+
+
+def _rms_norm(norm: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """PyTorch's own norm by the root mean square, if a trial shows that `norm` is that; Gemma's adds one to its weight."""
+    weight, own = getattr(norm, "weight", None), [name for name, _ in norm.named_parameters()]
+    eps = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
+    if own != ["weight"] or not isinstance(weight, Tensor) or weight.dim() != 1 or not isinstance(eps, float):
+        return None
+    trial = torch.randn(2, len(weight))
+    for scale in (lambda: weight, lambda: 1.0 + weight):
+
+        def plain(hidden_states: Tensor, scale: Callable[[], Tensor] = scale) -> Tensor:
+            return F.rms_norm(hidden_states, weight.shape, scale(), eps)
+
+        try:
+            if torch.allclose(norm(trial), plain(trial), rtol=_ALIKE, atol=_ALIKE):
+                return plain
+        except (RuntimeError, TypeError):
+            return None
+    return None
+
+
+def _rotated(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    """Both turned by position: (batch, heads, rows, head dim), with cosines and sines (batch, rows, head dim)."""
+    half = cos.shape[-1] // 2
+    turned = [torch.onnx.ops.rotary_embedding(each, cos[..., :half], sin[..., :half]) for each in (q, k)]
+    return turned[0], turned[1]
+
+
+def _rotates_halves(own: Callable[..., Any]) -> bool:
+    """Whether a family's own function turns the two halves of a head against each other, as most do."""
+    angles = torch.randn(2, 3, 4)
+    cos, sin = (torch.cat([each, each], -1) for each in (angles.cos(), angles.sin()))
+    heads = torch.randn(2, 4, 3, 8), torch.randn(2, 2, 3, 8)
+    try:
+        pairs = zip(own(*heads, cos, sin), _rotated(*heads, cos, sin), strict=True)
+        return all(torch.allclose(a, b, rtol=_ALIKE, atol=_ALIKE) for a, b in pairs)
+    except (RuntimeError, TypeError, ValueError, IndexError):
+        return False
+
+
+register_attention(JOINED, joined_attention)
