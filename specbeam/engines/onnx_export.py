@@ -179,6 +179,11 @@ def layout_of(model: PreTrainedModel, traits: Traits, state_layers: tuple[int, .
     return Layout(traits.kinds, shapes, state_layers)
 
 
+def weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Parameters and buffers of `model` by name; one that is shared has several."""
+    return {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
+
+
 @torch.no_grad()
 def exported(model: PreTrainedModel, traits: Traits, layout: Layout) -> bytes:
     """The graph of `model`, as ONNX serialises it; every weight is named as in the model and stands elsewhere.
@@ -212,7 +217,7 @@ def exported(model: PreTrainedModel, traits: Traits, layout: Layout) -> bytes:
     assert translated is not None
     from .onnx_graph import weightless
 
-    return weightless(translated.model)
+    return weightless(translated.model, weights(model))
 
 
 @contextmanager
@@ -241,7 +246,7 @@ def _rms_norm(norm: nn.Module) -> Callable[[Tensor], Tensor] | None:
     if own != ["weight"] or not isinstance(weight, Tensor) or weight.dim() != 1 or not isinstance(eps, float):
         return None
     trial = torch.randn(2, len(weight))
-    for scale in (lambda: weight, lambda: 1.0 + weight):
+    for scale in (lambda: norm.weight, lambda: 1.0 + norm.weight):  # looked up anew, as an export tells weights apart
 
         def plain(hidden_states: Tensor, scale: Callable[[], Tensor] = scale) -> Tensor:
             return F.rms_norm(hidden_states, weight.shape, scale(), eps)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 PREFIX = "model."  # what the wrapper of an exported pass puts before the names of weights
-_SMALL = 64  # numbers; smaller constants stay in the graph
 
 
-def weightless(model: Any) -> bytes:
-    """The serialised graph (an `onnx_ir.Model`) with its parameters and buffers named and left out.
+def weightless(model: Any, weights: Collection[str]) -> bytes:
+    """The serialised graph (an `onnx_ir.Model`) with these parameters and buffers named and left out.
 
     A product with a transposed weight becomes one operator; what the exporter noted of the source code goes.
     """
@@ -30,7 +30,7 @@ def weightless(model: Any) -> bytes:
         value.metadata_props.clear()
         if not value.uses():
             del graph.initializers[name]
-        elif name.startswith(PREFIX):
+        elif name.removeprefix(PREFIX) in weights:
             tensor = value.const_value
             value.const_value = ir.ExternalTensor(
                 "weights", 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name.removeprefix(PREFIX)
