@@ -8,6 +8,8 @@ environment  the libraries' environment, made once from requirements-peers.lock
 models       the converted models, made once, their weights compared with the checkpoint
 process      a running worker: asked by lines of JSON, stopped while it is not its turn
 contenders   everybody who takes part, ours included, as one kind of object
+cpu          what the record says of the processor
 turns        the interleaved measurement
 report       rows, the table and the record
+measure      all of it in one call
 """

@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -24,6 +25,14 @@ def script_module(path: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def die_with_parent() -> None:
+    """A worker that is stopped could not notice that nobody will ask it any more, and would keep its memory."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def versions(names: tuple[str, ...]) -> dict[str, str]:
@@ -63,4 +72,5 @@ def main(path: str) -> None:
 if __name__ == "__main__":
     folder = os.path.realpath(os.path.dirname(__file__))
     sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != folder]
+    die_with_parent()
     main(sys.argv[1])
