@@ -26,7 +26,8 @@ def check_options(
     wrong = [name for name, present in given.items() if present]
     if wrong:
         raise ValueError(
-            f"--peers compares the embedded model in float32 on the CPU, one prompt at a time; leave out {', '.join(wrong)}."
+            "--peers compares the embedded model in float32 on the CPU, one prompt at a time; "
+            f"leave out {', '.join(wrong)}."
         )
 
 
@@ -60,7 +61,7 @@ def bench_peers(
     console = Console(stderr=True, highlight=False)
 
     def say(text: str) -> None:
-        console.print(text, markup=False)
+        console.print(text, markup=False, soft_wrap=True)
 
     packing = "auto" if packed is None else packed
     who = load_contenders(None, draft, dtype="float32", device="cpu", packed=packing)
@@ -78,5 +79,5 @@ def bench_peers(
     title += "and the speed as a multiple of transformers', medians"
     Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(report.table(found, title))
     for remark in report.remarks(found):
-        console.print(f"- {remark}", markup=False)
+        say(f"- {remark}")
     say(f"record: {path}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,9 @@ def ours(main: Pair, plain: Pair, end_token: int) -> list[Contender]:
         decoded = search(main, inputs, max_new_tokens=new_tokens, **ends)
         return decoded.sequences[0], time.perf_counter() - began
 
-    return [Contender(TRANSFORMERS, generate), Contender(SPECBEAM, decode)]
+    versions = {name: metadata.version(name) for name in ("transformers", "torch")}
+    about = {"versions": versions}
+    return [Contender(TRANSFORMERS, generate, about=about), Contender(SPECBEAM, decode, about={"draft": main.name})]
 
 
 @contextmanager

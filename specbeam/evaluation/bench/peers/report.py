@@ -25,8 +25,8 @@ def rows(
     """A row for each case and contender, those without an answer included.
 
     `seconds` is the time of all prompts of a repeat, `speedup` transformers' time divided by it in the same repeat,
-    both as spreads over the repeats, or None. `equal` says whether each prompt's tokens were transformers' in every repeat,
-    `differs` where not. `reason` says why there is no answer, or not in all repeats.
+    both as spreads over the repeats, or None. `equal` says whether each prompt's tokens were transformers' in every
+    repeat, `differs` where not. `reason` says why there is no answer, or not in all repeats.
 
     model: if given, says how likely sequences are that differ.
     """
@@ -118,6 +118,19 @@ def load_record(path: str | Path) -> RunRecord:
     if not {"rows", "contenders", "cpu"} <= loaded.metrics.keys():
         raise ValueError(f'{path} is no record of the other libraries: make one with `make bench ARGS="--peers"`.')
     return loaded
+
+
+def about(loaded: RunRecord) -> list[str]:
+    """Sentences on a record: where it was measured, the versions of all, and what its table cannot say."""
+    cpu, commit = loaded.metrics["cpu"], (loaded.commit or "unknown")[:10]
+    units = ", ".join(cpu["vector_units"]) or "no known vector units"
+    told = [f"{cpu['name']} ({units}), {loaded.threads} threads each, {loaded.repeats} repeats, commit {commit}."]
+    for name, each in loaded.metrics["contenders"].items():
+        facts = [f"{label} {value}" for part in ("versions", "facts") for label, value in each.get(part, {}).items()]
+        checked = each.get("verified")
+        facts += [f"all {checked['rows']} rows of its weights are the checkpoint's"] if checked else []
+        told += [f"{name}: {'; '.join(facts)}."] if facts else []
+    return told + [f"{remark}." for remark in remarks(loaded.metrics["rows"])]
 
 
 def _differences(
