@@ -75,7 +75,10 @@ def ours(main: Pair, plain: Pair, end_token: int) -> list[Contender]:
 
     versions = {name: metadata.version(name) for name in ("transformers", "torch")}
     about = {"versions": versions}
-    return [Contender(TRANSFORMERS, generate, about=about), Contender(SPECBEAM, decode, about={"draft": main.name})]
+    return [
+        Contender(TRANSFORMERS, generate, about=about),
+        Contender(SPECBEAM, decode, about={"facts": {"target and draft": main.name}}),
+    ]
 
 
 @contextmanager

@@ -1,5 +1,8 @@
 """CTranslate2: its converter reads the checkpoint through transformers."""
 
+# pyright: reportMissingImports=false
+# because the library is in an environment of its own
+
 from __future__ import annotations
 
 import json
@@ -29,7 +32,9 @@ def weights(folder: Path) -> Iterator[Any]:
         def text() -> str:
             return file.read(take("H")).rstrip(b"\0").decode()
 
-        take("I"), text(), take("I")
+        take("I")
+        text()
+        take("I")
         for _ in range(take("I")):
             text()
             shape = [take("I") for _ in range(take("B"))]

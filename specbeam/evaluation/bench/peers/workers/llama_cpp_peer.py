@@ -3,6 +3,9 @@
 It has no beam search. The wheel is built for AVX2 and uses nothing wider.
 """
 
+# pyright: reportMissingImports=false
+# because the library is in an environment of its own
+
 from __future__ import annotations
 
 import json

@@ -1,5 +1,8 @@
 """ONNX Runtime GenAI: its model builder writes the ONNX graph from the checkpoint."""
 
+# pyright: reportMissingImports=false
+# because the library is in an environment of its own
+
 from __future__ import annotations
 
 import json

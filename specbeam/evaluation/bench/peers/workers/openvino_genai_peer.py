@@ -4,6 +4,9 @@ That is the graph which optimum-intel exports. It is not used itself, as it brin
 transformers.
 """
 
+# pyright: reportMissingImports=false
+# because the library is in an environment of its own
+
 from __future__ import annotations
 
 import json
