@@ -42,7 +42,8 @@ def bench(
     ] = False,
     quick: Annotated[bool, typer.Option(help="One short repeat, to see that it works; its times say nothing.")] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Record; default build/runs/bench.json, bench_peers.json, or bench_quick.json.")
+        Path | None,
+        typer.Option(help="Record; default build/runs/bench.json, with _peers and _quick in its name for these."),
     ] = None,
 ) -> None:
     """Time our decoders against transformers', as it comes and on the same packed weights."""

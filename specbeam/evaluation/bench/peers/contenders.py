@@ -97,6 +97,7 @@ def started(
         for name, script in scripts.items():
             try:
                 folder = converted(script, source, end_token, environment, build, say)
+                say(f"Loading {name} …")
                 log = build / f"{script.stem}.log"
                 worker = workers.enter_context(Worker(environment.python, script, log, threads))
                 about = worker.load(folder, end_token) | {"verified": verified(folder)}

@@ -13,7 +13,7 @@ from rich.table import Table
 from specbeam.experiments.records import RunRecord, spread
 
 from ..cases import Case
-from .contenders import TRANSFORMERS, Contender
+from .contenders import SPECBEAM, TRANSFORMERS, Contender
 from .turns import Answer, Turns
 
 NAME = "bench_peers"  # of the record
@@ -94,11 +94,11 @@ def record(
     pair: Any,
     **extra: Any,
 ) -> RunRecord:
-    """The record: median speed-ups first."""
+    """The record: median speeds against transformers first, and of these specbeam's."""
     timed = [row for row in found if row["seconds"]]
-    headline = {
-        f"{row['case']}_{_slug(row['contender'])}_speedup": row["speedup"]["median"] for row in timed if row["speedup"]
-    }
+    others = [row for row in timed if row["speedup"] and row["contender"] != TRANSFORMERS]
+    others.sort(key=lambda row: row["contender"] != SPECBEAM)
+    headline = {f"{row['case']}_{_slug(row['contender'])}_speedup": row["speedup"]["median"] for row in others}
     answered = [row for row in found if row["equal"] is not None]
     metrics = {
         **headline,
