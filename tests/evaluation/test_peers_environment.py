@@ -53,7 +53,7 @@ def test_an_environment_is_made_once_and_again_for_another_lock(pip, lock, tmp_p
     first = make_environment(tmp_path / "build", lock, said.append)
     assert first.packages == Path("/packages") and first.python.exists() and not first.failed
     assert make_environment(tmp_path / "build", lock, said.append) == first
-    assert len(asked) == 1 and len(said) == 1 and "700 MB" in said[0]
+    assert len(asked) == 1 and len(said) == 1 and "800 MB" in said[0]
     lock.write_text("a==2\n")
     second = make_environment(tmp_path / "build", lock, said.append)
     assert second.key != first.key and not first.python.exists() and second.python.exists()

@@ -46,7 +46,7 @@ def make_environment(build: Path, lock: Path, say: Callable[[str], None]) -> Env
     key = hashlib.sha256(f"{lock.read_text()}{sys.version}{sysconfig.get_platform()}".encode()).hexdigest()[:12]
     folder, scratch = build / f"environment-{key}", build / f".environment-{key}.making"
     if not folder.is_dir():
-        say(f"Installing the libraries of {lock.name} into {folder} (once, about 700 MB, a minute or two) …")
+        say(f"Installing the libraries of {lock.name} into {folder} (once, about 800 MB, a minute or two) …")
         if not _python(scratch).exists():
             _run([sys.executable, "-m", "venv", str(scratch)])
         _install(scratch, lock)
