@@ -16,7 +16,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -qq
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup model lab run-notebooks run reports demo bench test test-all fuzz lint format typecheck strip lock clean
+.PHONY: help setup model lab run-notebooks run reports demo bench test test-all fuzz lint format typecheck strip lock lock-peers clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,14 @@ lock: $(READY)  ## Resolve requirements.lock again from pyproject.toml
 	@{ echo '# Made by `make lock` from pyproject.toml, for Python 3.10 to 3.13; install with plain pip.'; \
 		grep -vE '^(cuda|nvidia|triton)' build/resolved.txt; } > build/requirements.lock
 	mv build/requirements.lock requirements.lock
+
+lock-peers: $(READY)  ## Resolve requirements-peers.lock again, for the libraries of `make bench ARGS=--peers`
+	$(BIN)/python -m venv build/uv && build/uv/bin/pip install --quiet uv
+	build/uv/bin/uv pip compile --group peers --universal --python-version 3.10 --upgrade \
+		--no-python-downloads --no-annotate --no-header --quiet --output-file build/resolved-peers.txt
+	@{ echo '# Made by `make lock-peers` from pyproject.toml, for Python 3.10 to 3.13; installed with pip --no-deps.'; \
+		cat build/resolved-peers.txt; } > build/requirements-peers.lock
+	mv build/requirements-peers.lock requirements-peers.lock
 
 clean:  ## Remove what was built: runs, reports, caches (the virtual environment stays)
 	rm -rf build .pytest_cache .ruff_cache .hypothesis

@@ -18,6 +18,7 @@ Reading order:
     plot_style       what charts share: figures that show themselves, panels, legends
     plot_decodes     charts of single decodes: passes, histograms, tree masks
     plot_speed       charts of a benchmark
+    plot_peers       charts of other libraries beside ours
     plot_drafts      charts of drafts: agreement, training, cost, prediction
     plot_comparison  charts of quality against speed
     plot_records     charts over many records

@@ -15,6 +15,7 @@ from .plot_drafts import (
     predicted_speed,
     training_curves,
 )
+from .plot_peers import peers_by_case
 from .plot_records import speed_over_runs, sweep_lines
 from .plot_speed import speed_by_beams, steps_per_pass, time_split
 from .progress import TracedDecode, progress_by_pass
@@ -40,6 +41,7 @@ __all__ = [
     "page",
     "pareto",
     "pass_cost",
+    "peers_by_case",
     "predicted_speed",
     "progress_by_pass",
     "round_timeline",

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from . import options
+from .bench_peers import bench_peers, check_options
 
 
 def _at_most(what: str, most: int) -> Any:
@@ -36,9 +37,13 @@ def bench(
     ] = None,
     dtype: options.DType = "float32",
     device: options.Device = "auto",
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Time other inference libraries too, each in a process of its own.")
+    ] = False,
     quick: Annotated[bool, typer.Option(help="One short repeat, to see that it works; its times say nothing.")] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Record; default build/runs/bench.json, or bench_quick.json.")
+        Path | None,
+        typer.Option(help="Record; default build/runs/bench.json, with _peers and _quick in its name for these."),
     ] = None,
 ) -> None:
     """Time our decoders against transformers', as it comes and on the same packed weights."""
@@ -49,6 +54,10 @@ def bench(
     from specbeam.evaluation.bench.runners import load_contenders
 
     names = [name.strip() for name in cases.split(",") if name.strip()]
+    if peers:
+        check_options(target, assistant, dtype, device, full, batches)
+        bench_peers(names, repeats, max_new_tokens, (chats, codes, articles), draft, packed, quick, out)
+        return
     counts = {"chat": chats, "article": articles, "code": codes, BATCHED: batches}
     most = {kind: PROMPTS[kind] if count is None else count for kind, count in counts.items()}
     article_tokens = ARTICLE_TOKENS
