@@ -81,13 +81,13 @@ def beam_search(
     running = torch.full((batch, beams), NEVER, dtype=torch.float32, device=device)  # scores, as are those of the pool
     pool = running.clone()
     running[:, 0] = 0  # all beams are alike at first: only one may have continuations
-    tokens = input_ids[:, None].long().expand(-1, beams, -1)  # of the running beams
+    tokens = input_ids.long().repeat_interleave(beams, 0)  # of the running beams, (batch * beams, length)
     # a sequence is known by the place of its end: step * candidates + rank among the candidates; -1 is the prompt
     places, pool_places = torch.full((2, batch, beams), -1, device=device)
-    steps: list[Tensor] = []  # the candidates' parents and tokens, and the places of the parents
+    steps: list[Tensor] = []  # of the candidates: the rows that they continue, their tokens, their parents' places
     in_pool = torch.zeros((batch, beams), dtype=torch.bool, device=device)
     hopeful = torch.ones((batch, 1), dtype=torch.bool, device=device)  # might a running beam still enter the pool?
-    ranks = torch.arange(candidates, device=device)
+    ranks, prompts = torch.arange(candidates, device=device), torch.arange(batch, device=device)[:, None]
     nodes = [[ROOT] * beams for _ in range(batch)]
 
     for length in range(prompt, limit):
@@ -107,15 +107,17 @@ def beam_search(
             ranked = rank_tops(source.tops(asked), before, candidates, source.vocabulary, settled)
         if ranked is None:
             log_probs = source.rows(asked).flatten(0, 1).float().to(device).log_softmax(-1)
-            log_probs = processors(tokens.flatten(0, 1), log_probs)  # type: ignore[arg-type]
+            log_probs = processors(tokens, log_probs)  # type: ignore[arg-type]
             ranked = rank_rows(log_probs, before, candidates)
-        steps.append(torch.stack([ranked.parents, ranked.tokens, places.take_along_dim(ranked.parents, 1)]))
-        tokens = torch.cat([tokens.take_along_dim(ranked.parents[..., None], 1), ranked.tokens[..., None]], 2)
-        ended = criteria(tokens.flatten(0, 1), None).unflatten(0, (batch, -1))  # type: ignore[arg-type]
+        origins = ranked.parents + prompts * beams
+        steps.append(torch.stack([origins, ranked.tokens, places.take_along_dim(ranked.parents, 1)]))
+        tokens = torch.cat([tokens.index_select(0, origins.flatten()), ranked.tokens.reshape(-1, 1)], 1)
+        ended = criteria(tokens, None).reshape(batch, candidates)  # type: ignore[arg-type]
 
         still = ranked.scores + ended.float() * NEVER
         chosen = torch.topk(still, beams).indices
-        running, tokens = still.take_along_dim(chosen, 1), tokens.take_along_dim(chosen[..., None], 1)
+        running = still.take_along_dim(chosen, 1)
+        tokens = tokens.index_select(0, (chosen + prompts * candidates).flatten())
         first_place = (length - prompt) * candidates
         places = first_place + chosen
 
@@ -136,24 +138,23 @@ def beam_search(
         hopeful = hopeful & (attainable > worst).any(1, keepdim=True)
         if not hopeful.any() or (in_pool.all() and stops is True) or ended.all():
             break
-        parents, latest, _ = steps[-1].take_along_dim(chosen[None], 2).tolist()
+        continued, latest, _ = steps[-1].take_along_dim(chosen[None], 2).tolist()
         nodes = [
-            rows if done else [tree.child(rows[p], t) for p, t in zip(origin, new, strict=True)]
-            for tree, rows, origin, new, done in zip(trees, nodes, parents, latest, finished, strict=True)
+            rows if done else [tree.child(rows[row % beams], token) for row, token in zip(origin, new, strict=True)]
+            for tree, rows, origin, new, done in zip(trees, nodes, continued, latest, finished, strict=True)
         ]
 
     history = torch.stack(steps).tolist() if steps else []
     ends = [(b, place) for b, row in enumerate(pool_places[:, : config.num_return_sequences].tolist()) for place in row]
-    sequences, rows = zip(*[unrolled(history, b, place, candidates) for b, place in ends], strict=True)
-    beam_indices = [[b * beams + row for row in one] for (b, _), one in zip(ends, rows, strict=True)]
-    return SearchResult([*sequences], pool[:, : config.num_return_sequences].flatten().tolist(), beam_indices)
+    sequences, beam_indices = zip(*[unrolled(history, b, place) for b, place in ends], strict=True)
+    return SearchResult([*sequences], pool[:, : config.num_return_sequences].flatten().tolist(), [*beam_indices])
 
 
-def unrolled(history: list, b: int, place: int, candidates: int) -> tuple[list[int], list[int]]:
-    """The tokens of a prompt's sequence that ends at `place`, and the beam that each of them continued."""
+def unrolled(history: list, b: int, place: int) -> tuple[list[int], list[int]]:
+    """The tokens of a prompt's sequence that ends at `place`, and the row that each of them continued."""
     tokens, rows = [], []
     while place >= 0:
-        step, rank = divmod(place, candidates)
+        step, rank = divmod(place, len(history[0][0][b]))
         row, token, place = [column[b][rank] for column in history[step]]
         tokens.append(token)
         rows.append(row)

@@ -97,7 +97,9 @@ class TokenTree:
         tokens, log_probs = self.top[node]  # type: ignore[misc]
         if token in tokens:
             return log_probs[tokens.index(token)]
-        logits, log_normalizer, _ = self._rows[node]
+        logits, log_normalizer, tops = self._rows[node]
+        if tops is not None and (found := np.flatnonzero(tops.tokens == token)).size:
+            return float(tops.log_probs[found[0]])
         return float(logits[token]) - log_normalizer
 
     def logits(self, node: int) -> Tensor | None:
