@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -72,10 +73,8 @@ class TorchEngine:
                 **further,
             )
             logits, kept = self._read(**{**inputs, **self._options()})
-            return Output.of(logits[:, -1], self._top_tokens, kept)
-        # The model makes its own masks from the plain one, unless a window has to follow positions instead of slots or
-        # there is padding: eager attention gives NaN for a row that sees nothing, and 0 times NaN is NaN further up.
-        plain = bool(seen.all()) and not self.traits.windows
+            return self._output(_last, logits, kept)
+        plain = self._makes_masks(seen)
         states, logits = [], None
         rope = self.traits.rope  # whose frequencies are those of the longest text in a call: then there is one call
         chunk = CHUNK if rope is None or int(positions.max()) < rope.switch else input_ids.shape[1]
@@ -88,7 +87,7 @@ class TorchEngine:
             )
             states.append(kept)
         assert logits is not None
-        return Output.of(logits[:, -1], self._top_tokens, torch.cat(states, 1) if self.state_layers else None)
+        return self._output(_last, logits, torch.cat(states, 1) if self.state_layers else None)
 
     def forward(self, tree_pass: TreePass) -> Output:
         """One pass over new nodes of the trees."""
@@ -105,7 +104,19 @@ class TorchEngine:
         logits, states = self._forward(tokens, mask, positions, tree_pass.slot_positions, **options)
         if filler is not None:
             self.rollback(tree_pass.visible.shape[2] - 1)
-        return Output.of(tree_pass.pick(logits), self._top_tokens, None if states is None else tree_pass.pick(states))
+        return self._output(tree_pass.pick, logits, None if states is None else tree_pass.pick(states))
+
+    def _makes_masks(self, seen: np.ndarray) -> bool:
+        """Whether the model makes its own masks of prompts with this plain one.
+
+        Not where a window has to follow positions instead of slots, nor with padding: eager attention gives NaN for a
+        row that sees nothing, and 0 times NaN is NaN further up.
+        """
+        return bool(seen.all()) and not self.traits.windows
+
+    def _output(self, pick: Callable[[Tensor], Tensor], logits: Tensor, states: Tensor | None) -> Output:
+        """What a pass gives, with the rows of its `logits` that `pick` takes."""
+        return Output.of(pick(logits), self._top_tokens, states)
 
     def _options(self) -> dict[str, Any]:
         """Of a prompt only the logits at its end are needed."""
@@ -189,6 +200,11 @@ class TorchEngine:
         if not self.state_layers:
             return output.logits, None
         return output.logits, torch.stack([output.hidden_states[layer] for layer in self.state_layers], 2)
+
+
+def _last(values: Tensor) -> Tensor:
+    """(batch, rows, …) -> (batch, …), at the end of the prompts."""
+    return values[:, -1]
 
 
 def causal(prompt_seen: np.ndarray, begin: int, end: int) -> np.ndarray:
