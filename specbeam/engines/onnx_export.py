@@ -129,7 +129,13 @@ class Pass(nn.Module):
         self.model, self._layout, self._apart = model, layout, apart
 
     def forward(
-        self, input_ids: Tensor, position_ids: Tensor, rows: Tensor, top: Tensor, masks: list[Tensor], past: list[Tensor]
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        rows: Tensor,
+        top: Tensor,
+        masks: list[Tensor],
+        past: list[Tensor],
     ) -> tuple[Tensor, ...]:
         cache, layers = Past(past, self._apart), self._layout.state_layers
         kinds = dict(zip(self._layout.kinds, masks, strict=True))
@@ -235,7 +241,7 @@ def _as_exported(model: PreTrainedModel, apart: bool) -> Iterator[None]:
         code = sys.modules[type(model).__module__]
         if (own := getattr(code, "apply_rotary_pos_emb", None)) is not None and _rotates_halves(own):
             undone.callback(setattr, code, "apply_rotary_pos_emb", own)
-            setattr(code, "apply_rotary_pos_emb", _rotated)
+            code.apply_rotary_pos_emb = _rotated
         yield
 
 

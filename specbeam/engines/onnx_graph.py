@@ -13,7 +13,7 @@ def weightless(model: Any, weights: Collection[str]) -> bytes:
 
     A product with a transposed weight becomes one operator; what the exporter noted of the source code goes.
     """
-    import onnx_ir as ir
+    import onnx_ir as ir  # type: ignore
 
     graph = model.graph
     for node in list(graph):

@@ -43,7 +43,7 @@ class Session:
     """
 
     def __init__(self, graph: bytes, layout: Layout, model: PreTrainedModel):
-        import onnxruntime
+        import onnxruntime  # type: ignore
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
@@ -51,7 +51,9 @@ class Session:
         held = weights(model)
         # the session reads them where they are, so they stay as long as it does
         self._weights = {name: held[name].detach() for name in _external(graph)}
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(each.contiguous().numpy()) for each in self._weights.values()]
+        values = [
+            onnxruntime.OrtValue.ortvalue_from_numpy(each.contiguous().numpy()) for each in self._weights.values()
+        ]
         options.add_external_initializers([*self._weights], values)
         self.runtime: Any = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._taken = {each.name for each in self.runtime.get_inputs()}
@@ -105,7 +107,7 @@ def open_session(model: PreTrainedModel, traits: Traits, state_layers: tuple[int
 
 def _external(graph: bytes) -> list[str]:
     """The names of the weights that a graph does without."""
-    import onnx
+    import onnx  # type: ignore
 
     initializers = onnx.load_from_string(graph).graph.initializer
     return [each.name for each in initializers if each.data_location == onnx.TensorProto.EXTERNAL]
@@ -121,7 +123,17 @@ def _key(model: PreTrainedModel, layout: Layout) -> str:
     versions = [importlib.metadata.version(name) for name in _MADE_BY]
     attention = getattr(text_config(model), ATTENTION, None)
     shapes = [(name, tuple(each.shape)) for name, each in weights(model).items()]
-    parts = (FORMAT, OPSET, versions, kind.__qualname__, code, sorted(map(str, config.items())), attention, layout, shapes)
+    parts = (
+        FORMAT,
+        OPSET,
+        versions,
+        kind.__qualname__,
+        code,
+        sorted(map(str, config.items())),
+        attention,
+        layout,
+        shapes,
+    )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
