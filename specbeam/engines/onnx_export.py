@@ -245,8 +245,8 @@ def _as_exported(model: PreTrainedModel, apart: bool) -> Iterator[None]:
         yield
 
 
-def _rms_norm(norm: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    """PyTorch's own norm by the root mean square, if a trial shows that `norm` is that; Gemma's adds one to its weight."""
+def _rms_norm(norm: Any) -> Any:
+    """PyTorch's norm by the root mean square, if a trial shows that `norm` is that; Gemma adds one to its weight."""
     weight, own = getattr(norm, "weight", None), [name for name, _ in norm.named_parameters()]
     eps = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
     if own != ["weight"] or not isinstance(weight, Tensor) or weight.dim() != 1 or not isinstance(eps, float):
