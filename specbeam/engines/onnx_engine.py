@@ -65,7 +65,7 @@ class OnnxEngine(TorchEngine):
         return not self._exported and super()._makes_masks(seen)
 
     def _mask(self, visible: np.ndarray, positions: np.ndarray, slot_positions: np.ndarray) -> Any:
-        """Added to the scores: whole buffers first, then the new tokens; (batch, 1, rows, slots + rows) of each kind."""
+        """Added to scores: whole buffers first, then the new tokens; (batch, 1, rows, slots + rows) a kind."""
         if not self._exported:
             return super()._mask(visible, positions, slot_positions)
         batch, rows, slots = visible.shape

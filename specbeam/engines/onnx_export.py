@@ -238,7 +238,7 @@ def _as_exported(model: PreTrainedModel, apart: bool) -> Iterator[None]:
             if (plain := _rms_norm(norm)) is not None:
                 norm.forward = plain
                 undone.callback(delattr, norm, "forward")
-        code = sys.modules[type(model).__module__]
+        code: Any = sys.modules[type(model).__module__]
         if (own := getattr(code, "apply_rotary_pos_emb", None)) is not None and _rotates_halves(own):
             undone.callback(setattr, code, "apply_rotary_pos_emb", own)
             code.apply_rotary_pos_emb = _rotated
