@@ -11,8 +11,13 @@ from fakes import HashLM, Oracle, hash_lm, left_padded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scoring import Unlucky
-from transformers import EosTokenCriteria, GenerationConfig, LogitsProcessorList, MaxLengthCriteria
-from transformers.generation import StoppingCriteriaList
+from transformers import (
+    EosTokenCriteria,
+    GenerationConfig,
+    LogitsProcessorList,
+    MaxLengthCriteria,
+    StoppingCriteriaList,
+)
 
 from specbeam.core import beam, greedy
 from specbeam.core.beam import NEVER, Ranked, beam_search, rank_rows, rank_tops
