@@ -313,7 +313,7 @@ def test_token_healing_uses_the_pairs_tokenizer() -> None:
 
 
 def test_beams_refuse_an_empty_list_of_end_tokens_as_transformers_fails_there() -> None:
-    model = hash_lm(40, 4, [1, 2], 0)
+    model: Any = hash_lm(40, 4, [1, 2], 0)
     with pytest.raises(IndexError):
         model.generate(PROMPT, num_beams=3, max_new_tokens=2, eos_token_id=[])
     with pytest.raises(ValueError, match=r"eos_token_id is an empty list.*leave it out"):
