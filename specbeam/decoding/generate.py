@@ -140,10 +140,17 @@ class SpeculativeLM(TargetLoops):
         if not len(row):
             return ROOT
         assert self._source is not None
-        parent = self._nodes[b][row[:-1].tobytes()]
-        if parent is None or (self._skips and int(row[-1]) in self._stops):
+        parent, token = self._nodes[b][row[:-1].tobytes()], int(row[-1])
+        if parent is None or (self._skips and token in self._stops):
             return None
-        return self._source.trees[b].child(parent, int(row[-1]))
+        if not 0 <= token < self._source.vocabulary:  # no search picks it: it fills up a row that a criterion ended
+            if not self._skips:
+                raise ValueError(
+                    f"pad_token_id={token} is none of the {self._source.vocabulary} tokens, so what comes after it has "
+                    "no scores to put out; give one of them, or leave output_scores and output_logits out."
+                )
+            return None
+        return self._source.trees[b].child(parent, token)
 
 
 def fill_token(request: Request) -> int:

@@ -102,6 +102,18 @@ def test_a_forward_pass_outside_generate_is_refused_and_the_rest_of_the_target_i
         lm(IDS)
 
 
+def test_a_pad_token_outside_the_vocabulary_fills_up_what_a_criterion_ended_and_has_no_scores() -> None:
+    target = hash_lm(30, 3, [1, 2], 1)
+    lm = sb.SpeculativeLM(target, sb.NoDraft())
+    asked: Any = {"input_ids": IDS, "attention_mask": MASK, "max_new_tokens": 10, "pad_token_id": 45}
+    asked["stopping_criteria"] = StoppingCriteriaList([UntilSeven()])
+    expected: Any = target.generate(**asked)  # type: ignore[operator]
+    assert (expected == 45).any()
+    assert torch.equal(lm.generate(**asked), expected)
+    with pytest.raises(ValueError, match=r"pad_token_id=45 is none of the 30 tokens.*leave output_scores"):
+        lm.generate(**asked, output_scores=True, return_dict_in_generate=True)
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"num_beams": 3, "num_return_sequences": 2}, {"eos_token_id": 5, "pad_token_id": 5}]
 )
