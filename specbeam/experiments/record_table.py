@@ -196,7 +196,7 @@ def cell(value: Any) -> Any:
 
 def _csv(cells: Mapping[str, list[Any]]) -> str:
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    writer = csv.writer(buffer)
     writer.writerow(cells)
     writer.writerows(zip(*cells.values(), strict=True))
     return buffer.getvalue()
