@@ -54,12 +54,10 @@ class OnnxEngine(TorchEngine):
     def _start(self, seen: np.ndarray) -> None:
         super()._start(seen)
         if self._exported:
-            for heads, dim in self._session.layout.shapes[::2]:
+            empty = [torch.empty(len(seen), heads, 0, dim) for heads, dim in self._session.layout.shapes]
+            for keys, values in zip(empty[::2], empty[1::2], strict=True):
                 self.cache.layers.append(layer := SlotLayer())
-                layer.lazy_initialization(*[torch.empty(len(seen), heads, 0, dim)] * 2)
-            for layer, (heads, dim) in zip(self.cache.layers, self._session.layout.shapes[1::2], strict=True):
-                layer.buffers[1] = torch.empty(len(seen), heads, 0, dim)
-                layer.end(0)
+                layer.lazy_initialization(keys, values)
 
     def _makes_masks(self, seen: np.ndarray) -> bool:
         return not self._exported and super()._makes_masks(seen)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +28,8 @@ from transformers.cache_utils import Cache
 from specbeam.compat import ATTENTION, register_attention
 
 from .families import Traits, text_config
+from .onnx_graph import weightless
+from .tree_cache import TreeCache
 
 OPSET = 23  # the first with RMSNormalization and RotaryEmbedding
 JOINED = "specbeam_joined"  # the attention below, by the name that transformers knows it by
@@ -176,8 +179,6 @@ def why_not(model: PreTrainedModel, traits: Traits) -> str | None:
 
 def layout_of(model: PreTrainedModel, traits: Traits, state_layers: tuple[int, ...]) -> Layout:
     """Read off what the model puts into a cache for one token."""
-    from .tree_cache import TreeCache
-
     cache = TreeCache()
     token = torch.zeros(1, 1, dtype=torch.long)
     model(input_ids=token, position_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -194,7 +195,7 @@ def weights(model: PreTrainedModel) -> dict[str, Tensor]:
 def exported(model: PreTrainedModel, traits: Traits, layout: Layout) -> bytes:
     """The graph of `model`, as ONNX serialises it; every weight is named as in the model and stands elsewhere.
 
-    Takes about a minute for a model of 30 layers. Raises whatever PyTorch's exporter raises where it cannot.
+    Takes a minute or more for a model of 30 layers. Raises whatever PyTorch's exporter raises where it cannot.
     """
     apart = traits.by_name and getattr(model.config, ATTENTION, None) == "sdpa"
     batch, rows, slots = 2, 3, 5
@@ -221,8 +222,6 @@ def exported(model: PreTrainedModel, traits: Traits, layout: Layout) -> bytes:
         verbose=False,
     )
     assert translated is not None
-    from .onnx_graph import weightless
-
     return weightless(translated.model, weights(model))
 
 
@@ -241,7 +240,7 @@ def _as_exported(model: PreTrainedModel, apart: bool) -> Iterator[None]:
         code: Any = sys.modules[type(model).__module__]
         if (own := getattr(code, "apply_rotary_pos_emb", None)) is not None and _rotates_halves(own):
             undone.callback(setattr, code, "apply_rotary_pos_emb", own)
-            code.apply_rotary_pos_emb = _rotated
+            code.apply_rotary_pos_emb = partial(_rotated, own)
         yield
 
 
@@ -265,8 +264,15 @@ def _rms_norm(norm: Any) -> Any:
     return None
 
 
-def _rotated(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-    """Both turned by position: (batch, heads, rows, head dim), with cosines and sines (batch, rows, head dim)."""
+def _rotated(
+    own: Callable[..., Any], q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *args: Any, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """Both turned by position: (batch, heads, rows, head dim), with cosines and sines (batch, rows, head dim).
+
+    Heads of which only a part is turned are left to the family's `own` function.
+    """
+    if cos.shape[-1] != q.shape[-1]:
+        return own(q, k, cos, sin, *args, **options)
     half = cos.shape[-1] // 2
     turned = [torch.onnx.ops.rotary_embedding(each, cos[..., :half], sin[..., :half]) for each in (q, k)]
     return turned[0], turned[1]
@@ -278,7 +284,7 @@ def _rotates_halves(own: Callable[..., Any]) -> bool:
     cos, sin = (torch.cat([each, each], -1) for each in (angles.cos(), angles.sin()))
     heads = torch.randn(2, 4, 3, 8), torch.randn(2, 2, 3, 8)
     try:
-        pairs = zip(own(*heads, cos, sin), _rotated(*heads, cos, sin), strict=True)
+        pairs = zip(own(*heads, cos, sin), _rotated(own, *heads, cos, sin), strict=True)
         return all(torch.allclose(a, b, rtol=_ALIKE, atol=_ALIKE) for a, b in pairs)
     except (RuntimeError, TypeError, ValueError, IndexError):
         return False
