@@ -159,6 +159,9 @@ def refuses(entrance: str, case: Case, error: Exception) -> bool:
         return not (ids != case.value("pad_token_id", 0) if mask is None else mask).any(1).all()
     if "beam sampling is served by" in message:
         return entrance != "drop-in" and bool(case.value("do_sample")) and case.value("num_beams") > 1
+    if message.startswith("pad_token_id="):
+        pad = case.value("pad_token_id")
+        return case.has(*OUTPUTS) and not 0 <= pad < case.lm().config.vocab_size
     if message.startswith("use_cache=False"):
         return case.model == "longrope" and case.value("use_cache") is False
     if message.startswith("eos_token_id is an empty list"):
@@ -227,6 +230,8 @@ def _decoders(case: Case) -> str:
         more["tokenizer"] = LETTERS  # they know their tokenizer
     told, theirs = "", _theirs(case, **more)
     with case.saved():
+        if getattr(theirs.result, "sequences_scores", torch.zeros(1)).isnan().any():
+            return "skipped: transformers' own scores are NaN"
         for name in names:
             ours = Outcome.of(case, _decodes(case, name))
             if told := _errors(name, case, theirs, ours):

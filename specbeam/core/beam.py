@@ -125,6 +125,7 @@ def beam_search(
         final = ranked.scores / ((length + 1 - prompt) ** penalty)
         final += full.float() * NEVER + (~hopeful).float() * NEVER
         final += ~entering * NEVER  # has the user's default dtype, as in transformers: -inf in float16
+        final = final.masked_fill(settled, -torch.inf)  # also where processors made a finished prompt's scores NaN
         merged = torch.cat([pool, final], 1)
         best = torch.topk(merged, beams).indices
         pool = merged.take_along_dim(best, 1)

@@ -519,3 +519,20 @@ def test_the_same_seed_gives_the_same_whatever_was_decoded_before() -> None:
     draft = sb.ModelDraft(hash_lm(24, 6), temperature=1.0, generator=given)
     decode(fake_pair(target, draft), ONE, 1)
     assert draft.generator is given
+
+
+def test_what_is_finished_stays_so_when_processors_leave_no_token_for_the_other_prompts() -> None:
+    """transformers lets NaN of a prompt that has ended into its results; what the others get is the same."""
+    target = hash_lm(13, 9, [1, 2], 0)
+    prompts = torch.tensor([[0, 0, 0, 0, 4, 4], [0, 12, 1, 9, 5, 3], [0, 0, 0, 3, 3, 9]])
+    inputs = {"input_ids": prompts, "attention_mask": torch.ones_like(prompts)}
+    options: dict[str, Any] = {"num_beams": 3, "max_length": 15, "no_repeat_ngram_size": 1, "suppress_tokens": [11, 6]}
+    options |= {"renormalize_logits": True, "pad_token_id": 6}
+    theirs: Any = target.generate(**inputs, **options, return_dict_in_generate=True, output_scores=True)  # type: ignore[operator]
+    assert theirs.sequences_scores.isnan().tolist() == [False, True, False]
+    for decoded in (
+        sb.beam(fake_pair(target), inputs, **options),
+        sb.speculative_beam(fake_pair(target, Oracle(target)), inputs, num_assistant_tokens=4, **options),
+    ):
+        assert decoded.scores[::2] == theirs.sequences_scores[::2].tolist()
+        assert decoded.scores[1] == decoded.scores[1] < 0, "no NaN"
