@@ -6,7 +6,7 @@ row that is asked for come the logits, their normaliser, and the likeliest token
 
 What makes the graph fast and leaves the numbers as they are up to rounding:
 
-* Attention reads the past where it lies and joins two parts, past and new, in the scores: no cache is copied.
+* Attention over the past and the new tokens is one operator, where the family looks its attention up by name.
 * Norms by the root mean square and rotary embeddings become one operator each, where a trial shows that they are those.
 * A linear layer multiplies with its weight as PyTorch stores it, transposed within the product.
 """
@@ -28,11 +28,11 @@ from transformers.cache_utils import Cache
 from specbeam.compat import ATTENTION, register_attention
 
 from .families import Traits, text_config
-from .onnx_graph import weightless
+from .onnx_graph import translated_attention, weightless
 from .tree_cache import TreeCache
 
 OPSET = 23  # the first with RMSNormalization and RotaryEmbedding
-JOINED = "specbeam_joined"  # the attention below, by the name that transformers knows it by
+EXPORTED = "specbeam_exported"  # the attention below, by the name that transformers knows it by
 _ALIKE = 1e-5  # what two ways to compute a norm or a rotation may differ by, in float32
 
 
@@ -70,7 +70,7 @@ class Past(Cache):
     """The cache that an exported pass is given.
 
     Args:
-        apart: whether attention is `joined_attention`, which reads the past itself.
+        apart: whether attention is `exported_attention`, which reads the past itself.
     """
 
     def __init__(self, past: list[Tensor], apart: bool):
@@ -96,7 +96,25 @@ class Past(Cache):
 _LATEST: list[Tensor] = []  # the past of the layer that was updated last, during an export
 
 
-def joined_attention(
+@torch.library.custom_op("specbeam::tree_attention", mutates_args=())
+def tree_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, past_keys: Tensor, past_values: Tensor, scale: float
+) -> Tensor:
+    """Attention over the past and the new tokens, (batch, heads, rows, head dim): one operator of the graph.
+
+    query has shape (batch, heads, rows, head dim), key and value (batch, key heads, rows, head dim); the mask is added,
+    (batch, 1, rows, slots + rows).
+    """
+    keys, values = torch.cat([past_keys, key], 2), torch.cat([past_values, value], 2)
+    return F.scaled_dot_product_attention(query, keys, values, mask, scale=scale, enable_gqa=True)
+
+
+@tree_attention.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> Tensor:
+    return query.new_empty(*query.shape[:3], value.shape[3])
+
+
+def exported_attention(
     module: Any,
     query: Tensor,
     key: Tensor,
@@ -105,23 +123,9 @@ def joined_attention(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attention over the past and the new tokens, (batch, rows, heads, head dim), without putting them together.
-
-    query has shape (batch, heads, rows, head dim), key and value (batch, key heads, rows, head dim); the mask is added,
-    (batch, 1, rows, slots + rows). Heads that share a key head are more rows of it.
-    """
-    past_keys, past_values = _LATEST
-    batch, heads, rows, dim = query.shape
-    groups, slots = key.shape[1], past_keys.shape[2]
-    query = query.reshape(batch, groups, heads // groups * rows, dim) * (dim**-0.5 if scaling is None else scaling)
-    scores = torch.cat([query @ past_keys.transpose(2, 3), query @ key.transpose(2, 3)], -1)
-    if heads == groups:
-        weights = (scores + attention_mask).softmax(-1)
-    else:
-        apart = scores.reshape(batch, groups, heads // groups, rows, slots + rows) + attention_mask[:, :, None]
-        weights = apart.reshape(batch, groups, heads // groups * rows, slots + rows).softmax(-1)
-    answer = weights[..., :slots] @ past_values + weights[..., slots:] @ value
-    return answer.reshape(batch, heads, rows, value.shape[3]).transpose(1, 2), None
+    """`tree_attention` as transformers calls an attention function; the answer is (batch, rows, heads, head dim)."""
+    scale = query.shape[3] ** -0.5 if scaling is None else float(scaling)
+    return tree_attention(query, key, value, attention_mask, *_LATEST, scale).transpose(1, 2), None
 
 
 class Pass(nn.Module):
@@ -220,6 +224,7 @@ def exported(model: PreTrainedModel, traits: Traits, layout: Layout) -> bytes:
         output_names=layout.outputs,
         optimize=False,
         verbose=False,
+        custom_translation_table={torch.ops.specbeam.tree_attention.default: translated_attention()},
     )
     assert translated is not None
     return weightless(translated.model, weights(model))
@@ -232,7 +237,7 @@ def _as_exported(model: PreTrainedModel, apart: bool) -> Iterator[None]:
     with ExitStack() as undone:
         if apart:
             undone.callback(setattr, config, ATTENTION, getattr(config, ATTENTION))
-            setattr(config, ATTENTION, JOINED)
+            setattr(config, ATTENTION, EXPORTED)
         for norm in model.modules():
             if (plain := _rms_norm(norm)) is not None:
                 norm.forward = plain
@@ -290,4 +295,4 @@ def _rotates_halves(own: Callable[..., Any]) -> bool:
         return False
 
 
-register_attention(JOINED, joined_attention)
+register_attention(EXPORTED, exported_attention)

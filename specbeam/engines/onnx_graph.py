@@ -41,6 +41,21 @@ def weightless(model: Any, weights: Collection[str]) -> bytes:
     return ir.to_proto(model).SerializeToString()
 
 
+def translated_attention() -> Any:
+    """How the exporter writes `tree_attention`.
+
+    ONNX's Attention would take the past apart, but ONNX Runtime then insists that keys and values are put out again.
+    """
+    from onnxscript import opset23 as op  # type: ignore
+
+    def translation(query, key, value, mask, past_keys, past_values, scale: float):  # type: ignore
+        keys, values = op.Concat(past_keys, key, axis=2), op.Concat(past_values, value, axis=2)
+        answer, *_ = op.Attention(query, keys, values, mask, scale=scale)
+        return answer
+
+    return translation
+
+
 def _transposed_within(ir: Any, node: Any) -> None:
     """x · Wᵀ as one product, where W is a weight."""
     turned = node.inputs[1].producer()
