@@ -122,6 +122,7 @@ class Engine(Protocol):
     """
 
     name: str  # of the model, for messages
+    runtime: str  # what its passes run in, for statistics
 
     @property
     def tokens(self) -> int:

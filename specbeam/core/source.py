@@ -151,7 +151,7 @@ class Source:
         self._close_pass()
         stats.decode_s = time.perf_counter() - self._began - stats.prefill_s
         stats.target_passes, stats.peak_kv_tokens = scorer.passes, scorer.peak_slots
-        stats.target_tokens = scorer.engine.tokens
+        stats.target_tokens, stats.engine = scorer.engine.tokens, scorer.engine.runtime
         stats.draft_passes = self.draft.passes - self._draft_passes
         try:
             self.draft.finish()

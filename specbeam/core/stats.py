@@ -32,6 +32,7 @@ class Stats:
     target_s: float = 0.0
     relaxed_steps: int = 0  # steps that an inexact option took otherwise than the exact search would, or may have
     peak_kv_tokens: int = 0  # slots of the target's cache in use at the worst moment
+    engine: str = ""  # what the target's passes ran in
 
     @property
     def tokens_per_second(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import json
 import math
 import os
@@ -50,7 +51,7 @@ def latency_of(target: Target) -> LatencyCurve:
     """
     if sum(p.numel() for p in target.model.parameters()) < SMALLEST or target.probe() is not None:
         return TYPICAL
-    path = _file(target)
+    path = measurement_file(target)
     curve = _read(path)
     if curve is None:
         curve = measure_latency(target)
@@ -61,11 +62,13 @@ def latency_of(target: Target) -> LatencyCurve:
 
 def forget_latency(target: Target) -> None:
     """Delete the measured curve: the machine was busy when it was measured."""
-    _file(target).unlink(missing_ok=True)
+    measurement_file(target).unlink(missing_ok=True)
 
 
 @torch.inference_mode()
-def measure_latency(target: Target, nodes: tuple[int, ...] = NODES, repeats: int = REPEATS) -> LatencyCurve:
+def measure_latency(
+    target: Target, nodes: tuple[int, ...] = NODES, repeats: int = REPEATS, most_repeats: int = MOST_REPEATS
+) -> LatencyCurve:
     """Time passes over trees of these sizes after a prompt of `CONTEXT` tokens; the least of the repeats counts.
 
     The sizes take turns, so that a slow spell of the machine meets all of them, and there are more than `repeats` as
@@ -77,7 +80,7 @@ def measure_latency(target: Target, nodes: tuple[int, ...] = NODES, repeats: int
     tree = TokenTree(ids[0].tolist())
     scorer.start([tree], Request(ids, torch.ones_like(ids)))
     sums: list[float] = []
-    for repeat in range(max(repeats, MOST_REPEATS) + 1):
+    for repeat in range(max(repeats, most_repeats) + 1):
         if repeat > max(repeats, 2) and sums[-1] > STABLE * sums[-3]:
             break
         for size in nodes:
@@ -93,15 +96,23 @@ def measure_latency(target: Target, nodes: tuple[int, ...] = NODES, repeats: int
     return LatencyCurve(nodes, tuple(least.tolist()))
 
 
-def _file(target: Target) -> Path:
+def measurement_file(target: Target, folder: str = "costs") -> Path:
+    """Where something that was measured of `target` as it is loaded here is kept."""
     model = target.model
     layers = sorted({_layer(module) for module in model.modules()})  # packed and quantized ones have their own kernels
     names = (model.config.to_json_string(), model.dtype, model.device, layers, torch.get_num_threads())
+    if target.onnx is not None:
+        names += ("onnxruntime", importlib.metadata.version("onnxruntime"))
     if model.device.type == "cuda":
         names += (torch.cuda.get_device_name(model.device), target.recordings is not None)
     machine = (platform.machine(), platform.processor(), os.cpu_count(), torch.__version__)
     key = hashlib.sha256(repr((names, machine)).encode()).hexdigest()[:16]
-    return cache_folder() / "costs" / f"{key}.json"
+    return cache_folder() / folder / f"{key}.json"
+
+
+def fresh(path: Path) -> bool:
+    """Whether what was measured is there, and of late. Raises OSError where it is not there."""
+    return time.time() - path.stat().st_mtime <= GOOD_FOR_S
 
 
 def _layer(module: torch.nn.Module) -> str:
@@ -112,7 +123,7 @@ def _layer(module: torch.nn.Module) -> str:
 
 def _read(path: Path) -> LatencyCurve | None:
     try:
-        if time.time() - path.stat().st_mtime > GOOD_FOR_S:
+        if not fresh(path):
             return None
         points = json.loads(path.read_text(encoding="utf-8"))
         return LatencyCurve(tuple(points["nodes"]), tuple(points["seconds"]))

@@ -21,6 +21,8 @@ _SAYINGS = (
     "out of memory",
     "not enough memory",
     "can't allocate memory",
+    "Failed to allocate memory",  # ONNX Runtime
+    "bad allocation",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_NOT_SUPPORTED",
 )

@@ -35,6 +35,8 @@ class OnnxEngine(TorchEngine):
         model, state_layers, traits: as for `TorchEngine`.
     """
 
+    runtime = "onnx"
+
     def __init__(
         self,
         session: Session,

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,33 +28,12 @@ from transformers.cache_utils import Cache
 from specbeam.compat import ATTENTION, register_attention
 
 from .families import Traits, text_config
-from .onnx_graph import translated_attention, weightless
+from .onnx_graph import Graph, Layout, translated_attention, weightless
 from .tree_cache import TreeCache
 
 OPSET = 23  # the first with RMSNormalization and RotaryEmbedding
 EXPORTED = "specbeam_exported"  # the attention below, by the name that transformers knows it by
 _ALIKE = 1e-5  # what two ways to compute a norm or a rotation may differ by, in float32
-
-
-class Layout(NamedTuple):
-    """What goes into the graph and comes out of it, in this order."""
-
-    kinds: list[str]  # of layers, one mask each
-    shapes: list[tuple[int, int]]  # key heads and head dim, of the keys and the values of every layer in turn
-    state_layers: tuple[int, ...]
-
-    @property
-    def inputs(self) -> list[str]:
-        masks = [f"mask_{i}" for i in range(len(self.kinds))]
-        return ["input_ids", "position_ids", "rows", "top", *masks, *self._each("past")]
-
-    @property
-    def outputs(self) -> list[str]:
-        states = ["states"] if self.state_layers else []
-        return ["logits", "log_normalizers", "top_log_probs", "top_tokens", *states, *self._each("new")]
-
-    def _each(self, name: str) -> list[str]:
-        return [f"{name}_{i}" for i in range(len(self.shapes))]
 
 
 class PastLayer:
@@ -196,8 +175,8 @@ def weights(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def exported(model: PreTrainedModel, traits: Traits, layout: Layout) -> bytes:
-    """The graph of `model`, as ONNX serialises it; every weight is named as in the model and stands elsewhere.
+def exported(model: PreTrainedModel, traits: Traits, layout: Layout) -> Graph:
+    """The graph of `model`; every weight is named as in the model and stands elsewhere.
 
     Takes a minute or more for a model of 30 layers. Raises whatever PyTorch's exporter raises where it cannot.
     """
@@ -227,7 +206,7 @@ def exported(model: PreTrainedModel, traits: Traits, layout: Layout) -> bytes:
         custom_translation_table={torch.ops.specbeam.tree_attention.default: translated_attention()},
     )
     assert translated is not None
-    return weightless(translated.model, weights(model))
+    return Graph(weightless(translated.model, weights(model), layout))
 
 
 @contextmanager

@@ -1,24 +1,73 @@
-"""Changes to an exported graph: weights stand elsewhere, linear layers read them as PyTorch stores them."""
+"""An exported graph: what goes in and comes out, and what is changed in it after PyTorch's exporter has made it.
+
+Weights stand elsewhere, and linear layers read them as PyTorch stores them.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
+
+import onnx
+import onnx_ir as ir
+from onnxscript import opset23
 
 PREFIX = "model."  # what the wrapper of an exported pass puts before the names of weights
+_LAYOUT = "specbeam"  # the entry of a graph's metadata that tells its layout
 
 
-def weightless(model: Any, weights: Collection[str]) -> bytes:
+class Layout(NamedTuple):
+    """What goes into the graph and comes out of it, in this order."""
+
+    kinds: list[str]  # of layers, one mask each
+    shapes: list[tuple[int, int]]  # key heads and head dim, of the keys and the values of every layer in turn
+    state_layers: tuple[int, ...]
+
+    @property
+    def inputs(self) -> list[str]:
+        masks = [f"mask_{i}" for i in range(len(self.kinds))]
+        return ["input_ids", "position_ids", "rows", "top", *masks, *self._each("past")]
+
+    @property
+    def outputs(self) -> list[str]:
+        states = ["states"] if self.state_layers else []
+        return ["logits", "log_normalizers", "top_log_probs", "top_tokens", *states, *self._each("new")]
+
+    def _each(self, name: str) -> list[str]:
+        return [f"{name}_{i}" for i in range(len(self.shapes))]
+
+
+class Graph:
+    """A pass as ONNX serialises it, without its weights.
+
+    Attributes:
+        layout: what goes in and comes out.
+        weights: the names of the parameters and buffers that it reads.
+
+    Raises ValueError, or whatever protobuf raises, for content that is damaged or not of this kind.
+    """
+
+    def __init__(self, content: bytes):
+        model = onnx.load_from_string(content)
+        notes = {each.key: each.value for each in model.metadata_props}
+        if _LAYOUT not in notes:
+            raise ValueError("the graph does not tell its layout")
+        kinds, shapes, state_layers = json.loads(notes[_LAYOUT])
+        self.content, self.layout = content, Layout(kinds, [*map(tuple, shapes)], tuple(state_layers))
+        elsewhere = onnx.TensorProto.EXTERNAL
+        self.weights = [each.name for each in model.graph.initializer if each.data_location == elsewhere]
+
+
+def weightless(model: Any, weights: Collection[str], layout: Layout) -> bytes:
     """The serialised graph (an `onnx_ir.Model`) with these parameters and buffers named and left out.
 
     A product with a transposed weight becomes one operator; what the exporter noted of the source code goes.
     """
-    import onnx_ir as ir  # type: ignore
-
     graph = model.graph
     for node in list(graph):
         if node.op_type == "MatMul":
-            _transposed_within(ir, node)
+            _transposed_within(node)
     outputs = {value for value in graph.outputs}
     for node in reversed(list(graph)):
         if all(not value.uses() and value not in outputs for value in node.outputs):
@@ -37,6 +86,7 @@ def weightless(model: Any, weights: Collection[str]) -> bytes:
             )
             value.name = name.removeprefix(PREFIX)
     model.metadata_props.clear()
+    model.metadata_props[_LAYOUT] = json.dumps(layout)
     model.opset_imports["com.microsoft"] = 1
     return ir.to_proto(model).SerializeToString()
 
@@ -46,7 +96,8 @@ def translated_attention() -> Any:
 
     ONNX's Attention would take the past apart, but ONNX Runtime then insists that keys and values are put out again.
     """
-    from onnxscript import opset23 as op  # type: ignore
+
+    op: Any = opset23
 
     def translation(query, key, value, mask, past_keys, past_values, scale: float):  # type: ignore
         keys, values = op.Concat(past_keys, key, axis=2), op.Concat(past_values, value, axis=2)
@@ -56,7 +107,7 @@ def translated_attention() -> Any:
     return translation
 
 
-def _transposed_within(ir: Any, node: Any) -> None:
+def _transposed_within(node: Any) -> None:
     """x · Wᵀ as one product, where W is a weight."""
     turned = node.inputs[1].producer()
     if turned is None or turned.op_type != "Transpose" or not turned.inputs[0].is_initializer():

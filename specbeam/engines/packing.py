@@ -8,6 +8,8 @@ A packed model is still the same Hugging Face model and `generate` works. What i
 trained or moved, as most of its dense weights are gone; those calls say so.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -97,6 +99,19 @@ def pack_linear(model: PreTrainedModel) -> PreTrainedModel:
     kind = type(model)
     model.__class__ = type(kind.__name__, (_Refusals, kind), {"__module__": kind.__module__})
     return model
+
+
+@contextmanager
+def packed_meanwhile(model: PreTrainedModel) -> Iterator[None]:
+    """Within, the linear layers are packed beside their dense weights; afterwards they are as before."""
+    layers = _candidates(model)
+    try:
+        _pack(layers, {id(layer.weight) for layer in layers})
+        yield
+    finally:
+        for layer in layers:
+            if isinstance(layer, PackedLinear):
+                _unpack(layer)
 
 
 def pack_layers(module: nn.Module) -> None:

@@ -61,7 +61,7 @@ def _tested(model: PreTrainedModel) -> bool:
 def _try(model: PreTrainedModel, traits: Traits) -> tuple[str | None, bool]:
     """What is wrong over a tree, if anything, and whether that is sure."""
     try:
-        prompt, branches = _texts(model)
+        prompt, branches = tiny_texts(model)
         texts = torch.tensor([prompt + branch for branch in branches], device=input_device(model))
         plain = model(input_ids=texts, use_cache=False, return_dict=True).logits[:, PROMPT:].flatten(0, 1)
     except Exception:  # whatever it is, the decode will meet it as well, and is the place to report it
@@ -74,7 +74,7 @@ def _try(model: PreTrainedModel, traits: Traits) -> tuple[str | None, bool]:
     try:
         scorer = TreeScorer(TorchEngine(model, traits=traits))
         scorer.start([tree], Request(texts[:1, :PROMPT], torch.ones_like(texts[:1, :PROMPT])))
-        off = _distance(scorer.score([nodes]).logits, plain)
+        off = distance(scorer.score([nodes]).logits, plain)
     except Exception as error:
         if ran_out(error):
             return None, False
@@ -90,7 +90,7 @@ def _try(model: PreTrainedModel, traits: Traits) -> tuple[str | None, bool]:
     ).replace("%", " %"), True
 
 
-def _texts(model: PreTrainedModel) -> tuple[list[int], list[list[int]]]:
+def tiny_texts(model: PreTrainedModel) -> tuple[list[int], list[list[int]]]:
     """A prompt and two branches of different tokens, spread over the vocabulary as far as there are enough."""
     size: int = getattr(text_config(model), "vocab_size", None) or _rows(model)
     step = max(size // 16, 1)
@@ -104,7 +104,7 @@ def _rows(model: PreTrainedModel) -> int:
     return len(embedding.weight)
 
 
-def _distance(found: Tensor, wanted: Tensor) -> float | None:
+def distance(found: Tensor, wanted: Tensor) -> float | None:
     """How far the rows of `found` are from those of `wanted`, in units of the latter's spread; None without numbers."""
     found, wanted = found.double(), wanted.double()
     possible = wanted != -torch.inf

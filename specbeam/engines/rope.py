@@ -96,7 +96,7 @@ class RereadingEngine:
     def __init__(self, rope: LengthRope, cached: Engine, whole: Engine):
         self._rope, self._cached, self._whole = rope, cached, whole
         self._used: Engine = cached
-        self.name = cached.name
+        self.name, self.runtime = cached.name, cached.runtime
 
     @property
     def tokens(self) -> int:

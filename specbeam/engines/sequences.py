@@ -32,6 +32,8 @@ class SequenceEngine:
         state_layers: hidden states to return of every pass; 0 is the embedding.
     """
 
+    runtime = "torch"
+
     def __init__(self, model: PreTrainedModel, state_layers: tuple[int, ...] = (), traits: Traits | None = None):
         self.model, self.state_layers, self._traits = model, state_layers, traits or Traits.of(model)
         self.name, self.tokens = type(model).__name__, 0

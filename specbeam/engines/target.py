@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 import torch.distributed as dist
@@ -32,6 +32,9 @@ from .rope import RereadingEngine
 from .sequences import SequenceEngine
 from .torch_engine import TorchEngine
 from .wrappers import unwrapped
+
+if TYPE_CHECKING:
+    from .onnx_passes import OnnxPasses
 
 _ATTRIBUTE = "_specbeam_target"
 _MAKING = threading.Lock()  # two threads that meet a model at once share one target
@@ -72,6 +75,7 @@ class Target:
         lock: held during a decode, calibration and probing included.
         no_tree: why its engine reads sequences instead of trees; None if it reads trees, or has not been tried yet.
         recordings: its CUDA graphs, if it is to have any (`record_passes`).
+        onnx: its passes in ONNX Runtime, if it is to have any (`use_onnx`).
 
     Raises:
         ValueError: for models that cannot be decoded at all (encoder-decoder, flash attention).
@@ -84,6 +88,7 @@ class Target:
         self.lock = DecodeLock(type(model).__name__)
         self.no_tree: str | None = None
         self.recordings: Recordings | None = None
+        self.onnx: OnnxPasses | None = None
         self._probed = self._warned = False
         self._latency: LatencyCurve | None = None
         self._corrected = False
@@ -141,6 +146,14 @@ class Target:
         if (rope := self.traits.rope) is not None and rope.rereads:
             engines = TorchEngine(model, state_layers, self.traits), SequenceEngine(model, state_layers, self.traits)
             return RereadingEngine(rope, *engines)
+        if self.onnx is not None:
+            try:
+                return self.onnx.engine(model, state_layers)
+            except ValueError as error:
+                self.use_torch()
+                warnings.warn(
+                    f"{type(model).__name__} runs in PyTorch from here on, not in ONNX Runtime: {error}", stacklevel=2
+                )
         if self.recordings is not None and not self.recordings.refused:
             return GraphEngine(self.recordings, model, state_layers, self.traits)
         return TorchEngine(model, state_layers, self.traits)
@@ -148,6 +161,25 @@ class Target:
     def record_passes(self) -> None:
         """Have passes over trees recorded as CUDA graphs from now on. Raises ValueError unless on one CUDA device."""
         self.recordings = Recordings(self.model)
+
+    def use_onnx(self, state_layers: tuple[int, ...] = ()) -> None:
+        """Have passes run in ONNX Runtime from now on, which may export the model first.
+
+        Args:
+            state_layers: hidden states that decodes will ask for; others mean another export.
+
+        Raises:
+            ValueError: with the reason, in a few words, where PyTorch has to serve.
+        """
+        if (reason := self.probe()) is not None:
+            raise ValueError(reason)
+        from .onnx_passes import OnnxPasses  # half a second, for those who use it
+
+        self.onnx, self._latency = OnnxPasses(self.model, self.traits, state_layers), None
+
+    def use_torch(self) -> None:
+        """Have passes run in PyTorch from now on."""
+        self.onnx, self._latency = None, None
 
     @property
     def ranks(self) -> Ranks | None:

@@ -31,6 +31,8 @@ class TorchEngine:
         traits: those of the model, if they are known already.
     """
 
+    runtime = "torch"
+
     def __init__(self, model: PreTrainedModel, state_layers: tuple[int, ...] = (), traits: Traits | None = None):
         self.model, self.state_layers, self.traits = model, state_layers, traits or Traits.of(model)
         self.name, self.tokens = type(model).__name__, 0

@@ -22,6 +22,7 @@ from specbeam.drafts.text import TextDraft
 from specbeam.drafts.token_mapping import TokenMapping, same_vocabulary
 from specbeam.drafts.trained import SHIPPED, WEIGHTS, load_draft
 from specbeam.drafts.union import UnionDraft
+from specbeam.engines.choice import ENGINES, choose_engine
 from specbeam.engines.packing import pack_linear, packable
 from specbeam.engines.target import Target
 from specbeam.engines.wrappers import has_adapters, held, unwrapped
@@ -43,6 +44,7 @@ def load_pair(
     tp_plan: Any = None,
     revision: str | None = None,
     draft_revision: str | None = None,
+    engine: str = "auto",
     packed: bool | str = "auto",
     quantization_config: Any = None,
     trust_remote_code: bool = False,
@@ -64,8 +66,10 @@ def load_pair(
     tp_plan: "auto" or one of transformers' plans: the processes that torchrun started share each layer of the target
         (tensor parallelism). All of them decode the same, by default with a fixed number of drafted tokens.
     revision, draft_revision: branch, tag or commit on the hub.
-    packed: whether the linear layers are packed for a few rows at a time (`specbeam.engines.packing`): True, False or
-        "auto", which packs where it can.
+    engine: what runs the passes of target and draft model: "torch", "onnx" (ONNX Runtime, for models in float32 on a
+        CPU; a line says why where PyTorch has to serve) or "auto", the one that is faster here, which is measured once.
+    packed: whether the linear layers of a model that PyTorch serves are packed for a few rows at a time
+        (`specbeam.engines.packing`): True, which means PyTorch, False, or "auto", which packs where it can.
     quantization_config: how transformers quantizes the target (`BitsAndBytesConfig`, `TorchAoConfig`, …, or a dict); a
         quantized checkpoint needs none. Tokens equal those of `generate` with the same quantized weights. If
         activations are quantized too (bitsandbytes' 8 bits), rounding amplifies noise: `generate` then differs from
@@ -94,6 +98,7 @@ def load_pair(
     place = _placement(device, device_map, tp_plan)
     if packed not in (True, False, "auto"):
         raise ValueError(f'packed={packed!r} is none of True, False, "auto"')
+    engine = _engine(engine, packed, compile, cuda_graphs)
     if target is None and revision is not None:
         raise ValueError(f"revision={revision!r} needs a target: the embedded {NAME} has one revision only")
 
@@ -112,7 +117,7 @@ def load_pair(
         warn_if_larger(small, model)
         revisions["draft"] = commit_hash(small.config)
         theirs = load_tokenizer(draft, "draft", draft_revision, trust)
-        found = _model_draft(small, theirs, tokenizer, packed), str(draft)
+        found = _model_draft(small, theirs, tokenizer, engine, packed), str(draft)
     if compile is not False:
         try:
             unwrapped(model).compile(**({"dynamic": True} if compile is True else compile))
@@ -121,7 +126,8 @@ def load_pair(
         packed = False
     if cuda_graphs:
         Target.of(model).record_passes()
-    return Pair(_pack(model, packed), found[0], tokenizer, f"{name} + {found[1]}", revisions)
+    layers = getattr(found[0], "state_layers", ())
+    return Pair(_prepared(model, engine, packed, layers), found[0], tokenizer, f"{name} + {found[1]}", revisions)
 
 
 def _without_loading(draft: Any, model: Any, tokenizer: Any, trained: bool) -> tuple[Any, str] | None:
@@ -155,10 +161,10 @@ def _without_loading(draft: Any, model: Any, tokenizer: Any, trained: bool) -> t
     return None
 
 
-def _model_draft(small: Any, theirs: Any, tokenizer: Any, packed: bool | str) -> Draft:
+def _model_draft(small: Any, theirs: Any, tokenizer: Any, engine: str, packed: bool | str) -> Draft:
     """The draft of a model with the tokenizer `theirs`; it drafts through text unless both use the same ids."""
     if same_vocabulary(tokenizer, theirs) and not unreadable(small, tokenizer):
-        return ModelDraft(_pack(small, packed))
+        return ModelDraft(_prepared(small, engine, packed))
     mapping = TokenMapping(tokenizer, theirs)
     warnings.warn(
         f"the draft has a vocabulary of its own: {mapping.overlap:.0%} of the target's tokens are tokens of the draft "
@@ -166,7 +172,26 @@ def _model_draft(small: Any, theirs: Any, tokenizer: Any, packed: bool | str) ->
         "own family.",
         stacklevel=3,
     )
-    return TextDraft(_pack(small, packed), mapping)
+    return TextDraft(_prepared(small, engine, packed), mapping)
+
+
+def _engine(engine: str, packed: bool | str, compile: Any, cuda_graphs: bool) -> str:
+    """The engine to choose, checked against options that are PyTorch's own."""
+    if engine not in ENGINES:
+        raise ValueError(f"engine={engine!r} is none of {', '.join(map(repr, ENGINES))}")
+    theirs = [
+        name for name, on in (("packed", packed is True), ("compile", compile), ("cuda_graphs", cuda_graphs)) if on
+    ]
+    if theirs and engine == "onnx":
+        raise ValueError(f"{theirs[0]} is an option of PyTorch's passes: leave it out, or give engine='torch'")
+    return "torch" if theirs else engine
+
+
+def _prepared(model: Any, engine: str, packed: bool | str, state_layers: tuple[int, ...] = ()) -> Any:
+    """The model with its engine chosen, and packed if PyTorch serves it."""
+    if has_adapters(model) or not choose_engine(Target.of(model), engine, state_layers):
+        return _pack(model, packed)
+    return model
 
 
 def _dtype(dtype: str | torch.dtype) -> Any:

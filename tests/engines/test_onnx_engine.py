@@ -18,7 +18,7 @@ pytest.importorskip("onnxscript", reason="PyTorch's exporter: pip install onnxsc
 
 from specbeam.engines.onnx_engine import OnnxEngine
 from specbeam.engines.onnx_export import why_not
-from specbeam.engines.onnx_session import open_session
+from specbeam.engines.onnx_store import open_session
 
 LAYERS = (0, 1)  # hidden states that a session returns
 
