@@ -7,20 +7,17 @@ again with the target's states, so an error lasts one round at most.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from specbeam.core.draft import Draft, Proposal
-from specbeam.core.scorer import Output, Request, TreePass, TreeScorer
+from specbeam.core.scorer import Output, Request, TreeScorer
 from specbeam.core.tree import ROOT, TokenTree
-from specbeam.engines import torch_engine
-from specbeam.engines.attention import grouped_attention
-from specbeam.engines.torch_engine import as_masks, causal
-from specbeam.engines.tree_cache import SlotLayer
 
+from .eagle_engine import EagleEngine
 from .eagle_model import EagleModel
+from .trained import pack_draft
 
 Reading = tuple[Tensor, list[Proposal]]  # the model's output at a node, and the likeliest tokens after it
 
@@ -38,8 +35,19 @@ class EagleDraft(Draft):
             raise ValueError(f"width must be at least 1, got {width}.")
         self.model, self.width = model, width
         self.state_layers = model.config.layers
-        self._engine = EagleEngine(model)
-        self._scorer = TreeScorer(self._engine)
+        self._set(EagleEngine(model, width))
+
+    def prepare(self, onnx: bool) -> None:
+        """Make drafting fast on a CPU: in ONNX Runtime, with weights of a few bits, or in PyTorch with packed ones."""
+        if onnx:
+            from .eagle_onnx import OnnxEagleEngine  # half a second, for those who use it
+
+            self._set(OnnxEagleEngine(self.model, self.width))
+        else:
+            pack_draft(self.model)
+
+    def _set(self, engine: EagleEngine) -> None:
+        self._engine, self._scorer = engine, TreeScorer(engine)
 
     def start(self, trees: list[TokenTree], input_ids: Tensor, attention_mask: Tensor) -> None:
         self._trees, self._prompts = trees, Request(input_ids, attention_mask)
@@ -51,7 +59,7 @@ class EagleDraft(Draft):
 
     @torch.inference_mode()
     def read_states(self, states: Tensor, nodes: list[list[int]] | None) -> None:
-        fused = self.model.fused(states)
+        fused = self._engine.fused(states)
         if nodes is None:
             # at the first token of a prompt there is no state before it: `EagleEngine` hides its slot
             self._engine.before = torch.cat([fused[:, :1], fused[:, :-1]], 1)
@@ -122,73 +130,6 @@ class EagleDraft(Draft):
 
     def _readings(self, output: Output) -> list[Reading]:
         assert output.states is not None
-        log_probs = output.logits.float().log_softmax(-1)
-        best = log_probs.topk(min(self.width, log_probs.shape[-1]))
-        rows = zip(output.states, self.model.kept[best.indices].tolist(), best.values.tolist(), strict=True)
+        tokens = self.model.kept[torch.from_numpy(output.top_tokens)].tolist()
+        rows = zip(output.states, tokens, output.top_log_probs.tolist(), strict=True)
         return [(state, list(map(Proposal, tokens, values))) for state, tokens, values in rows]
-
-
-class EagleEngine:
-    """Forwards an `EagleModel` over its own cache of slots: a state beside each token.
-
-    `before` are the states before the tokens of the next call, shape (batch, rows, hidden size). The states of the
-    output are the model's outputs, (tokens, hidden size); a prompt's is that at its end.
-    """
-
-    def __init__(self, model: EagleModel):
-        self.model, self.name, self.tokens = model, type(model).__name__, 0
-        self.before = torch.empty(0)
-        self._cache = SlotLayer()
-
-    def prefill(self, request: Request) -> Output:
-        """Read the left-padded prompts, long ones in parts."""
-        seen = request.attention_mask.bool().cpu().numpy()
-        positions = np.maximum(seen.cumsum(1) - 1, 0)
-        self._cache, self.tokens, outputs = SlotLayer(), 0, self.before
-        before, length, chunk = self.before, seen.shape[1], torch_engine.CHUNK
-        for begin in range(0, length, chunk):
-            end = min(begin + chunk, length)
-            self.before = before[:, begin:end]
-            outputs = self._forward(request.input_ids[:, begin:end], causal(seen, begin, end), positions[:, begin:end])
-        self._first = seen.argmax(1)
-        return self._output(outputs[:, -1])
-
-    def forward(self, tree_pass: TreePass) -> Output:
-        """One pass over nodes, whose states before them are in `before`."""
-        visible = tree_pass.visible.copy()
-        visible[np.arange(len(visible)), :, self._first] = False  # there is no state before a prompt's first token
-        outputs = self._forward(torch.from_numpy(tree_pass.tokens), visible, tree_pass.positions)
-        return self._output(tree_pass.pick(outputs))
-
-    def keep(self, begin: int, slots: np.ndarray) -> None:
-        """Move the slots `begin + slots` to `begin`."""
-        self._cache.keep(begin, torch.from_numpy(slots))
-
-    def select(self, rows: list[int]) -> None:
-        """Keep these rows of the batch."""
-        self._cache.select(torch.tensor(rows))
-        self._first = self._first[rows]
-
-    def rollback(self, slots: int) -> None:
-        """End after this many slots."""
-        self._cache.end(min(self._cache.used, slots))
-
-    def close(self) -> None:
-        """Free the cache."""
-        self._cache, self.before = SlotLayer(), torch.empty(0)
-
-    def _forward(self, input_ids: Tensor, visible: np.ndarray, positions: np.ndarray) -> Tensor:
-        """The model's outputs, shape (batch, rows, hidden size)."""
-        device = self.before.device
-        mask = as_masks({"": torch.from_numpy(visible)[:, None].to(device)}, self.before.dtype)
-        inputs = self.model.joined(self.before, input_ids.to(device))
-        places = torch.from_numpy(np.ascontiguousarray(positions)).to(device)
-        query, key, value = self.model.project(inputs, places)
-        key, value = self._cache.update(key, value)
-        attended, _ = grouped_attention(None, query, key, value, mask)
-        self.tokens += input_ids.numel()
-        return self.model.finish(inputs, attended.transpose(1, 2))
-
-    def _output(self, outputs: Tensor) -> Output:
-        """Logits of the kept tokens alone, so there is nothing to read off them but by `EagleDraft`."""
-        return Output(self.model.logits(outputs), [], np.empty((0, 0)), np.empty((0, 0)), outputs)

@@ -96,12 +96,16 @@ def load_draft(folder: str | os.PathLike, target: PreTrainedModel, packed: bool 
         )
     model.load_state_dict(weights, strict=False)
     model.requires_grad_(False).eval()
-    dtype = target.dtype
-    if packed and target.device.type == "cpu" and packs(torch.bfloat16):
+    model.to(target.device, target.dtype)
+    return pack_draft(model) if packed else model
+
+
+def pack_draft(model: EagleModel) -> EagleModel:
+    """Pack its layers as bfloat16 where it is on a CPU that computes that correctly; leave it as it is elsewhere."""
+    if model.embedding.device.type == "cpu" and packs(torch.bfloat16):
         model.to(torch.bfloat16)
         pack_layers(model)
-        return model
-    return model.to(target.device, dtype)
+    return model
 
 
 def _embedding(target: PreTrainedModel) -> torch.Tensor:

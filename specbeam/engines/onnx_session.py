@@ -81,5 +81,16 @@ def _versions(model: PreTrainedModel) -> list[tuple[int, int]]:
     return [(each.data_ptr(), each._version) for each in model.parameters()]
 
 
-def _modules(model: PreTrainedModel) -> list[tuple[type, int, int]]:
-    return [(type(module), len(module._forward_hooks), len(module._forward_pre_hooks)) for module in model.modules()]
+def _modules(model: PreTrainedModel) -> list[tuple[type, int]]:
+    """Kinds of modules, and how many hooks each has, without those with which transformers collects hidden states."""
+    return [
+        (
+            type(module),
+            sum(map(_from_elsewhere, (*module._forward_hooks.values(), *module._forward_pre_hooks.values()))),
+        )
+        for module in model.modules()
+    ]
+
+
+def _from_elsewhere(hook: Any) -> bool:
+    return not str(getattr(hook, "__module__", "")).startswith("transformers.")

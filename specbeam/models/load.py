@@ -127,7 +127,11 @@ def load_pair(
     if cuda_graphs:
         Target.of(model).record_passes()
     layers = getattr(found[0], "state_layers", ())
-    return Pair(_prepared(model, engine, packed, layers), found[0], tokenizer, f"{name} + {found[1]}", revisions)
+    prepared = _prepared(model, engine, packed, layers)
+    for each in getattr(found[0], "drafts", found):
+        if isinstance(each, EagleDraft) and each is not draft:  # a draft that was handed in stays as it is
+            each.prepare(Target.of(model).onnx is not None)
+    return Pair(prepared, found[0], tokenizer, f"{name} + {found[1]}", revisions)
 
 
 def _without_loading(draft: Any, model: Any, tokenizer: Any, trained: bool) -> tuple[Any, str] | None:
@@ -140,10 +144,10 @@ def _without_loading(draft: Any, model: Any, tokenizer: Any, trained: bool) -> t
     if isinstance(draft, str) and draft in DRAFTS:
         return DRAFTS[draft](), draft
     if draft == "auto":
-        parts = [EagleDraft(load_draft(SHIPPED, model))] if trained else []
+        parts = [EagleDraft(load_draft(SHIPPED, model, packed=False))] if trained else []
         return UnionDraft([*parts, RecallDraft(), NgramDraft()]), draft
     if draft == "trained":
-        return EagleDraft(load_draft(SHIPPED, model)), draft
+        return EagleDraft(load_draft(SHIPPED, model, packed=False)), draft
     if not isinstance(draft, str | os.PathLike):
         try:
             small = held(draft)
@@ -157,7 +161,7 @@ def _without_loading(draft: Any, model: Any, tokenizer: Any, trained: bool) -> t
         warn_if_larger(small, model)
         return ModelDraft(small), type(small).__name__
     if (Path(draft) / WEIGHTS).is_file():
-        return EagleDraft(load_draft(draft, model)), str(draft)
+        return EagleDraft(load_draft(draft, model, packed=False)), str(draft)
     return None
 
 
