@@ -16,7 +16,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -qq
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup model lab run-notebooks run reports demo bench test test-all fuzz lint format typecheck strip lock lock-peers clean
+.PHONY: help setup model graph lab run-notebooks run reports demo bench test test-all fuzz lint format typecheck strip lock lock-peers clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,11 @@ $(READY): pyproject.toml requirements.lock requirements-data.lock
 
 model: $(READY)  ## Convert the embedded model into the user's cache (once)
 	@$(BIN)/python -c 'import specbeam; specbeam.load_pair()'
+
+graph: $(READY)  ## Export the embedded model for ONNX Runtime again, into the package
+	rm -f specbeam/engines/graphs/*
+	$(BIN)/python -c 'import specbeam as sb; from specbeam.engines.onnx_store import ship; \
+	pair = sb.load_pair(draft="trained", engine="torch", packed=False); print(ship(pair.target, pair.draft.state_layers))'
 
 lab: $(READY)  ## Open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks $(ARGS)

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from specbeam.engines.onnx_engine import WholeLayer
 from specbeam.engines.onnx_threads import session_options
-from specbeam.engines.torch_engine import as_masks
 
 from .eagle_engine import EagleEngine, Rows
 from .eagle_graph import INPUTS, fusing_graph, reading_graph
 from .eagle_model import EagleModel
+
+_HIDDEN = np.finfo(np.float32).min
 
 
 class OnnxEagleEngine(EagleEngine):
@@ -25,6 +27,7 @@ class OnnxEagleEngine(EagleEngine):
 
     def __init__(self, model: EagleModel, width: int):
         super().__init__(model, width)
+        self._rates = model.rates.numpy()
         self._fusing, self._reading = _session(fusing_graph(model)), _session(reading_graph(model, width))
 
     def fused(self, states: Tensor) -> Tensor:
@@ -36,17 +39,19 @@ class OnnxEagleEngine(EagleEngine):
         config, width = self.model.config, input_ids.shape[1]
         if not self._cache.is_initialized:
             empty = torch.empty(len(input_ids), config.key_heads, 0, config.head_dim)
+            self._cache.growth = WholeLayer.growth
             self._cache.lazy_initialization(empty, empty)
         used, past = self._cache.used, self._cache.buffers
         if not past[0].shape[2]:
             past = [each.new_zeros(*each.shape[:2], 1, each.shape[3]) for each in past]
-        shown = np.zeros((*visible.shape[:2], past[0].shape[2] + width), dtype=bool)
-        shown[..., :used], shown[..., -width:] = visible[..., :used], visible[..., used:]
-        angles = torch.from_numpy(np.ascontiguousarray(positions))[..., None] * self.model.rates
-        embedded = F.embedding(input_ids, self.model.embedding).float()
-        mask = as_masks({"": torch.from_numpy(shown)[:, None]}, torch.float32)
-        inputs = (embedded, self.before, angles.cos(), angles.sin(), mask, *past, torch.arange(width)[-rows:])
-        found = self._reading.run(None, {name: each.numpy() for name, each in zip(INPUTS, inputs, strict=True)})
+        mask = np.full((len(visible), 1, width, past[0].shape[2] + width), _HIDDEN, dtype=np.float32)
+        mask[:, 0, :, :used][visible[..., :used]] = 0
+        mask[:, 0, :, -width:][visible[..., used:]] = 0
+        angles = positions[..., None].astype(np.float32) * self._rates
+        embedded = F.embedding(input_ids, self.model.embedding).float().numpy()
+        turns, last = (np.cos(angles), np.sin(angles)), np.arange(width)[-rows:]
+        inputs = (embedded, self.before.numpy(), *turns, mask, *(each.numpy() for each in past), last)
+        found = self._reading.run(None, dict(zip(INPUTS, inputs, strict=True)))
         outputs, keys, values, log_probs, tokens = map(torch.from_numpy, found)
         self._cache.update(keys, values)
         self.tokens += input_ids.numel()

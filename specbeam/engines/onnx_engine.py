@@ -27,6 +27,12 @@ from .tree_cache import SlotLayer
 _HIDDEN = torch.finfo(torch.float32).min
 
 
+class WholeLayer(SlotLayer):
+    """A layer that passes are shown whole: slots that are not in use cost as much as others."""
+
+    growth = 64
+
+
 class OnnxEngine(TorchEngine):
     """Forwards a model with an exported graph; a prompt with further inputs (images) with the model itself.
 
@@ -58,7 +64,7 @@ class OnnxEngine(TorchEngine):
         if self._exported:
             empty = [torch.empty(len(seen), heads, 0, dim) for heads, dim in self._session.layout.shapes]
             for keys, values in zip(empty[::2], empty[1::2], strict=True):
-                self.cache.layers.append(layer := SlotLayer())
+                self.cache.layers.append(layer := WholeLayer())
                 layer.lazy_initialization(keys, values)
 
     def _makes_masks(self, seen: np.ndarray) -> bool:

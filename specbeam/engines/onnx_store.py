@@ -50,7 +50,7 @@ def open_session(model: PreTrainedModel, traits: Traits, state_layers: tuple[int
     path = cache_folder() / "graphs" / f"{_key(model, traits)}.onnx.z"
     with _alone(path), _quiet():
         layers = set(state_layers)
-        for known in (path, SHIPPED / f"{shape_key(model, traits)}.onnx.z"):
+        for known in (path, SHIPPED / f"{_shape_key(model, traits)}.onnx.z"):
             with contextlib.suppress(Exception):  # it is not there, or damaged: another is made
                 graph = Graph(zlib.decompress(known.read_bytes()))
                 layers |= set(graph.layout.state_layers) if known == path else set()
@@ -80,7 +80,15 @@ def _exported_now(model: PreTrainedModel, traits: Traits, state_layers: tuple[in
     return session
 
 
-def shape_key(model: PreTrainedModel, traits: Traits) -> str:
+def ship(model: PreTrainedModel, state_layers: tuple[int, ...]) -> Path:
+    """Export `model` into the package, so that nobody else has to; returns the file (`make graph`)."""
+    traits = Traits.of(model)
+    with _quiet():
+        graph = exported(model, traits, layout_of(model, traits, state_layers))
+    return write_atomic(SHIPPED / f"{_shape_key(model, traits)}.onnx.z", zlib.compress(graph.content, 9))
+
+
+def _shape_key(model: PreTrainedModel, traits: Traits) -> str:
     """Of a graph that is shipped: whatever code and versions are in use, it is compared with PyTorch when opened."""
     config = model.config.to_dict()
     for name in _NAMES:
@@ -95,7 +103,7 @@ def _key(model: PreTrainedModel, traits: Traits) -> str:
     code: Any = sys.modules[type(model).__module__]
     with contextlib.suppress(OSError, TypeError):
         code = inspect.getsource(code)
-    return _digest(shape_key(model, traits), code, *map(importlib.metadata.version, _MADE_BY))
+    return _digest(_shape_key(model, traits), code, *map(importlib.metadata.version, _MADE_BY))
 
 
 def _digest(*parts: Any) -> str:

@@ -11,8 +11,6 @@ from specbeam.compat import CACHE_LAYERS
 
 from .memory import ran_out
 
-GROWTH = 256  # slots that the cache grows by: a growth copies it all
-
 
 class SlotLayer(DynamicLayer):
     """Keys and values of one layer in buffers with room to grow: a pass writes its slots and copies nothing.
@@ -21,6 +19,7 @@ class SlotLayer(DynamicLayer):
     which of them; its buffers stay where they are in memory.
     """
 
+    growth = 256  # slots that it grows by: a growth copies it all
     stay = False  # whether the buffers of a smaller batch stay where they are
     fixed: tuple[Tensor, int] | None = None  # the slots that a pass of a fixed shape writes, and how many it sees
 
@@ -43,7 +42,7 @@ class SlotLayer(DynamicLayer):
             keys, values = (buffer[: self.batch, :, :shown] for buffer in self.buffers)
             return keys, values
         end = self.used + key_states.shape[2]
-        self.reserve(end, GROWTH)
+        self.reserve(end, self.growth)
         for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[: self.batch, :, self.used : end] = states
         return self.end(end)
