@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from specbeam.engines.onnx_engine import WholeLayer
-from specbeam.engines.onnx_threads import session_options
+from specbeam.engines.onnx_threads import open_runtime
 
 from .eagle_engine import EagleEngine, Rows
 from .eagle_graph import INPUTS, fusing_graph, reading_graph
@@ -28,7 +25,7 @@ class OnnxEagleEngine(EagleEngine):
     def __init__(self, model: EagleModel, width: int):
         super().__init__(model, width)
         self._rates = model.rates.numpy()
-        self._fusing, self._reading = _session(fusing_graph(model)), _session(reading_graph(model, width))
+        self._fusing, self._reading = open_runtime(fusing_graph(model)), open_runtime(reading_graph(model, width))
 
     def fused(self, states: Tensor) -> Tensor:
         flat = states.flatten(0, -3)
@@ -56,7 +53,3 @@ class OnnxEagleEngine(EagleEngine):
         self._cache.update(keys, values)
         self.tokens += input_ids.numel()
         return outputs, log_probs, tokens
-
-
-def _session(graph: bytes) -> Any:
-    return onnxruntime.InferenceSession(graph, session_options(), providers=["CPUExecutionProvider"])

@@ -21,6 +21,11 @@ class OnnxPasses:
         self._traits = traits
         self._session: Session = open_session(model, traits, state_layers)
 
+    @property
+    def threads(self) -> int:
+        """How many compute a pass."""
+        return self._session.threads
+
     def engine(self, model: PreTrainedModel, state_layers: tuple[int, ...] = ()) -> OnnxEngine:
         """An engine for one decode, as for `Target.engine`."""
         if (reason := why_not(model, self._traits)) is not None:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from .onnx_export import weights
 from .onnx_graph import Graph
-from .onnx_threads import session_options
+from .onnx_threads import open_runtime
 
 _TYPES = {torch.float32: np.float32, torch.int64: np.int64}
 
@@ -30,12 +30,12 @@ class Session:
 
     def __init__(self, graph: Graph, model: PreTrainedModel):
         self.layout, self.threads = graph.layout, torch.get_num_threads()
-        held, options = weights(model), session_options()
+        held, options = weights(model), onnxruntime.SessionOptions()
         # the session reads them where they are, so they stay as long as it does
         self._weights = {name: held[name].detach().contiguous() for name in graph.weights}
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(each.numpy()) for each in self._weights.values()]
         options.add_external_initializers([*self._weights], values)
-        self._runtime: Any = onnxruntime.InferenceSession(graph.content, options, providers=["CPUExecutionProvider"])
+        self._runtime: Any = open_runtime(graph.content, options)
         self._taken = {each.name for each in self._runtime.get_inputs()}
         self.vocabulary = int(self._runtime.get_outputs()[0].shape[1])
         self._modules, self._versions = _modules(model), _versions(model)

@@ -1,8 +1,8 @@
-"""Threads of ONNX Runtime: one pool for all sessions of the process, which rests between passes.
+"""Threads of ONNX Runtime: as many as PyTorch has, at rest between passes.
 
-Target and draft take turns, so they share their threads, as many as PyTorch was told to use when the first session was
-opened. Within a pass they spin, since a pass consists of hundreds of short operators; afterwards they stop at once and
-leave the cores to PyTorch.
+Target and draft take turns. Each has threads of its own, which spin within a pass, since a pass consists of hundreds of
+short operators, and stop at once at its end: no thread of one takes time from the other, or from PyTorch. A pool for
+the whole process would be the same in effect, and forbid all other code in it to have sessions with their own threads.
 """
 
 from __future__ import annotations
@@ -12,26 +12,22 @@ from typing import Any
 import onnxruntime
 import torch
 
-_POOL: list[int] = []  # the number of threads in the pool, once there is one
 
+def open_runtime(graph: bytes, options: Any = None) -> Any:
+    """An `onnxruntime.InferenceSession` on the CPU.
 
-def session_options() -> Any:
-    """Options of a session with as many threads as PyTorch has now.
-
-    A session has threads of its own where the pool has another number of them, or where the user's code was first and
-    made ONNX Runtime's environment without a pool.
+    Args:
+        graph: as ONNX serialises it.
+        options: further `SessionOptions`, which are changed.
     """
-    options, threads = onnxruntime.SessionOptions(), torch.get_num_threads()
-    if not _POOL:
-        try:
-            onnxruntime.set_global_thread_pool_sizes(threads, 1)
-            _POOL.append(threads)
-        except Exception:  # a class of its own, not exported
-            _POOL.append(0)
-    if _POOL[0] == threads:
-        options.use_per_session_threads = False
-    else:
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options = options or onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3
-    return options
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # a class of its own
+        if "global thread pool" not in str(error):
+            raise
+        options.use_per_session_threads = False  # somebody has made such a pool, and then all have to use it
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

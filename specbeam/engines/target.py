@@ -177,6 +177,11 @@ class Target:
 
         self.onnx, self._latency = OnnxPasses(self.model, self.traits, state_layers), None
 
+    @property
+    def runtime(self) -> str:
+        """What passes run in: "onnx" or "torch"."""
+        return "torch" if self.onnx is None else "onnx"
+
     def use_torch(self) -> None:
         """Have passes run in PyTorch from now on."""
         self.onnx, self._latency = None, None

@@ -13,6 +13,7 @@ _HUB_CACHE = re.compile(r".*[/\\]models--(?P<id>[^/\\]+)(?:[/\\].*)?")  # as hug
 _COUNTS = (
     *("steps", "target_passes", "target_tokens", "draft_passes", "accepted", "steps_per_pass"),
     *("relaxed_steps", "tokens_per_second", "prefill_s", "decode_s", "draft_s", "target_s", "peak_kv_tokens"),
+    "engine",
 )
 
 
@@ -26,6 +27,10 @@ def describe(pair: Any) -> dict[str, Any]:
         "pair": model_name(str(getattr(pair, "name", ""))),
         "target": _model(target, revisions.get("target")),
     }
+    if hasattr(target, "get_output_embeddings"):
+        from specbeam.engines.target import Target  # imports PyTorch, which is there already where a model is
+
+        models["target"]["engine"] = Target.of(target).runtime
     if (tokenizer := getattr(pair, "tokenizer", None)) is not None:
         models["target"]["chat_template"] = getattr(tokenizer, "chat_template", None) is not None
     if draft is not None:

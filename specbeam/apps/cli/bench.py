@@ -27,8 +27,10 @@ def bench(
     articles: Annotated[int | None, _at_most("Articles", 10)] = None,
     codes: Annotated[int | None, _at_most("Programming tasks", 5)] = None,
     batches: Annotated[int | None, _at_most("Batches of prompts", 1)] = None,
+    engine: options.Engine = "auto",
     packed: Annotated[
-        bool | None, typer.Option("--packed/--no-packed", help="Our target's weights; default: packed on a CPU.")
+        bool | None,
+        typer.Option("--packed/--no-packed", help="Our target's weights in PyTorch; default: packed on a CPU."),
     ] = None,
     target: options.Target = None,
     draft: Annotated[str, typer.Option(help="auto, recall, ngram, or a smaller model's hub id or folder.")] = "auto",
@@ -56,7 +58,7 @@ def bench(
     names = [name.strip() for name in cases.split(",") if name.strip()]
     if peers:
         check_options(target, assistant, dtype, device, full, batches)
-        bench_peers(names, repeats, max_new_tokens, (chats, codes, articles), draft, packed, quick, out)
+        bench_peers(names, repeats, max_new_tokens, (chats, codes, articles), draft, engine, packed, quick, out)
         return
     counts = {"chat": chats, "article": articles, "code": codes, BATCHED: batches}
     most = {kind: PROMPTS[kind] if count is None else count for kind, count in counts.items()}
@@ -69,12 +71,20 @@ def bench(
     parameters: dict[str, Any] = {
         **{"repeats": repeats, "max_new_tokens": max_new_tokens, "cases": names, "full": full},
         **{"chats": most["chat"], "articles": most["article"], "codes": most["code"], "batches": most[BATCHED]},
-        **{"packed": packed, "target": target, "draft": draft, "assistant": assistant, "dtype": dtype},
+        **{
+            "engine": engine,
+            "packed": packed,
+            "target": target,
+            "draft": draft,
+            "assistant": assistant,
+            "dtype": dtype,
+        },
         **{"device": device, "quick": quick, "warmups": 1},
     }
     console = Console(stderr=True, highlight=False)
     packing = "auto" if packed is None else packed
-    who = load_contenders(target, draft, dtype=dtype, device=device, packed=packing, assistant=assistant)
+    options_of_all = {"dtype": dtype, "device": device, "engine": engine, "packed": packing}
+    who = load_contenders(target, draft, **options_of_all, assistant=assistant)
     for remark in who.remarks:
         console.print(remark, markup=False)
     began = time.perf_counter()
@@ -84,7 +94,7 @@ def bench(
 
     record = measure.benchmark(who, planned, parameters, article_tokens=article_tokens, done=done)
     path = record.save(out or Path("build/runs/bench_quick.json" if quick else "build/runs/bench.json"))
-    title = f"{who.main.name}, {record.dtype} on {record.device}, {'packed' if who.packed else 'unpacked'} target, "
+    title = f"{who.main.name}, {record.dtype} on {record.device}, {who.engine} engine, "
     title += f"{max_new_tokens} new tokens, medians"
     Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table(record.metrics["rows"], title))
     if not record.metrics["all_equal"]:

@@ -37,6 +37,7 @@ def bench_peers(
     max_new_tokens: int,
     prompts: tuple[int | None, int | None, int | None],
     draft: str,
+    engine: str,
     packed: bool | None,
     quick: bool,
     out: Path | None,
@@ -55,7 +56,8 @@ def bench_peers(
     parameters: dict[str, Any] = {
         **{"repeats": repeats, "max_new_tokens": max_new_tokens, "cases": [case.label for case in planned]},
         **{"chats": most["chat"], "codes": most["code"], "articles": most["article"]},
-        **{"article_tokens": article_tokens, "packed": packed, "draft": draft, "dtype": "float32", "device": "cpu"},
+        **{"article_tokens": article_tokens, "engine": engine, "packed": packed, "draft": draft},
+        **{"dtype": "float32", "device": "cpu"},
         **{"quick": quick, "warmups": 1},
     }
     console = Console(stderr=True, highlight=False)
@@ -64,7 +66,7 @@ def bench_peers(
         console.print(text, markup=False, soft_wrap=True)
 
     packing = "auto" if packed is None else packed
-    who = load_contenders(None, draft, dtype="float32", device="cpu", packed=packing)
+    who = load_contenders(None, draft, dtype="float32", device="cpu", engine=engine, packed=packing)
     began = time.perf_counter()
 
     def done(repeat: int, case: Any) -> None:

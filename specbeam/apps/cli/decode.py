@@ -33,6 +33,7 @@ def generate(
     device_map: options.DeviceMap = None,
     revision: options.Revision = None,
     draft_revision: options.DraftRevision = None,
+    engine: options.Engine = "auto",
     packed: options.Packed = True,
     length_penalty: options.LengthPenalty = 1.0,
     early_stopping: options.EarlyStopping = "false",
@@ -49,7 +50,7 @@ def generate(
         raise ValueError(f"method={method!r} is none of {', '.join(METHOD_NAMES)}")
     given = _decode_options(num_beams, max_new_tokens, length_penalty, early_stopping, num_return_sequences)
     given = _fitting(method, given) | _relaxed_options(method, margin, tolerance, top_r)
-    places = {"dtype": dtype, "device": device, "device_map": device_map, "revision": revision}
+    places = {"dtype": dtype, "device": device, "device_map": device_map, "revision": revision, "engine": engine}
     pair, inputs = _prepare(
         prompt, system, debug, target, draft, packed, prefill, draft_revision=draft_revision, **places
     )
@@ -83,6 +84,7 @@ def compare(
     device_map: options.DeviceMap = None,
     revision: options.Revision = None,
     draft_revision: options.DraftRevision = None,
+    engine: options.Engine = "auto",
     packed: options.Packed = True,
     length_penalty: options.LengthPenalty = 1.0,
     early_stopping: options.EarlyStopping = "false",
@@ -90,7 +92,7 @@ def compare(
 ) -> None:
     """Decode PROMPT by all four methods and say whether the speculative ones equal their plain search."""
     given = _decode_options(num_beams, max_new_tokens, length_penalty, early_stopping, 1)
-    places = {"dtype": dtype, "device": device, "device_map": device_map, "revision": revision}
+    places = {"dtype": dtype, "device": device, "device_map": device_map, "revision": revision, "engine": engine}
     pair, inputs = _prepare(prompt, system, False, target, draft, packed, draft_revision=draft_revision, **places)
     _decode("greedy", pair, inputs, {"max_new_tokens": min(2, max_new_tokens)})  # warm up
     results = {method: _decode(method, pair, inputs, _fitting(method, given)) for method in METHOD_NAMES}

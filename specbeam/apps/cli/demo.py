@@ -22,6 +22,7 @@ def demo(
     device_map: options.DeviceMap = None,
     revision: options.Revision = None,
     draft_revision: options.DraftRevision = None,
+    engine: options.Engine = "auto",
     packed: options.Packed = True,
     host: Host = "127.0.0.1",
     port: Port = 7860,
@@ -49,7 +50,7 @@ def demo(
     print("Loading the model …", file=sys.stderr, flush=True)
     pair = sb.load_pair(
         target, draft=draft, dtype=dtype, device=device, device_map=device_map, revision=revision,
-        draft_revision=draft_revision, packed="auto" if packed else False,
+        draft_revision=draft_revision, engine=engine, packed="auto" if packed else False,
     )  # fmt: skip
     page = launch(pair, host=host, port=port, share=share, limits=limits, wait=False)
     print(f"specbeam shows {pair.name} at {page.local_url}", flush=True)

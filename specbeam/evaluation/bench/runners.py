@@ -1,6 +1,6 @@
 """The decoders that the benchmark compares: transformers' `generate` on one target or two, and ours.
 
-Ours run on the target as `load_pair` returns it, on a CPU with packed weights. Packing helps transformers too, so
+Ours run on the target as `load_pair` returns it. Where that is packed for PyTorch, it helps transformers too, so
 transformers runs on both: the target as it comes, and ours.
 """
 
@@ -20,6 +20,7 @@ from specbeam.decoding.decoders import Decoded, beam, greedy, speculative, specu
 from specbeam.drafts.recall import NgramDraft, RecallDraft
 from specbeam.drafts.union import UnionDraft
 from specbeam.engines.packing import PackedLinear
+from specbeam.engines.target import Target
 from specbeam.models.checkpoints import check_vocabulary
 from specbeam.models.load import Pair, load_pair
 from specbeam.models.stopping import cut_after_stop, stop_tokens
@@ -44,6 +45,11 @@ class Contenders:
         return self.plain is not self.main
 
     @property
+    def engine(self) -> str:
+        """What our passes run in."""
+        return Target.of(self.main.target).runtime + (", packed" if self.packed else "")
+
+    @property
     def default(self) -> str:
         """Our row with the draft that was asked for."""
         return list(self.ours)[-1]
@@ -55,6 +61,7 @@ def load_contenders(
     *,
     dtype: str = "auto",
     device: str = "auto",
+    engine: str = "auto",
     packed: bool | str = "auto",
     assistant: str | None = None,
 ) -> Contenders:
@@ -65,16 +72,16 @@ def load_contenders(
 
     Raises ValueError as `load_pair` does. Without a trained draft for the target, "auto" leaves out that row.
     """
-    load: Callable[..., Pair] = partial(load_pair, dtype=dtype, device=device)
-    main = load(target, draft=draft, packed=packed)
-    plain = load(target, draft="none", packed=False) if _is_packed(main.target) else main
+    load: Callable[..., Pair] = partial(load_pair, dtype=dtype, device=device, engine=engine, packed=packed)
+    main = load(target, draft=draft)
+    plain = load(target, draft="none", engine="torch", packed=False) if _is_packed(main.target) else main
     untrained = replace(main, draft=UnionDraft([RecallDraft(), NgramDraft()]))
     ours, remarks = {UNTRAINED: untrained}, []
     if draft != "auto":
         ours[draft.rstrip("/").rpartition("/")[2]] = main
     else:
         try:
-            ours[TRAINED] = replace(main, draft=load(target, draft="trained", packed=packed).draft)
+            ours[TRAINED] = replace(main, draft=load(target, draft="trained").draft)
         except ValueError as error:
             remarks.append(f"without the row {TRAINED!r}: {error}")
         if _parts(main.draft) == _parts(untrained.draft):
@@ -83,7 +90,7 @@ def load_contenders(
         ours[ALL] = main
     helper = None
     if assistant is not None:
-        small = load(assistant, draft="none", packed=packed)
+        small = load(assistant, draft="none", engine="torch")
         check_vocabulary(main.tokenizer, small.tokenizer)
         helper = small.target
     return Contenders(main, plain, ours, helper, remarks)
