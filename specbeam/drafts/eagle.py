@@ -56,11 +56,20 @@ class EagleDraft(Draft):
         # the output at a node and what it proposes, of this round; the root's stays
         self._guessed: list[dict[int, Reading]] = [{} for _ in trees]
         self._roots: dict[int, Reading] = {}
+        self._prompt_states: Tensor | None = None  # of the target, as long as they are not fused
+        self._scored: list[tuple[list[list[int]], Tensor]] = []  # nodes and their states, the same
 
     @torch.inference_mode()
     def read_states(self, states: Tensor, nodes: list[list[int]] | None) -> None:
-        fused = self._engine.fused(states)
+        """Keep them: where nothing is drafted, nothing is read, prompts included."""
         if nodes is None:
+            self._prompt_states = states
+        else:
+            self._scored.append((nodes, states))
+
+    def _fuse(self) -> None:
+        if self._prompt_states is not None:
+            fused, self._prompt_states = self._engine.fused(self._prompt_states), None
             # at the first token of a prompt there is no state before it: `EagleEngine` hides its slot
             self._engine.before = torch.cat([fused[:, :1], fused[:, :-1]], 1)
             output = self._scorer.start(self._trees, self._prompts)
@@ -68,16 +77,19 @@ class EagleDraft(Draft):
             for b, reading in enumerate(self._readings(output)):
                 self._known[b][ROOT] = fused[b, -1]
                 self._roots[b] = self._guessed[b][ROOT] = reading
-            return
-        rows = iter(fused)
-        for b, scored in enumerate(nodes):
-            self._known[b].update((node, next(rows)) for node in scored)
+        if self._scored:
+            rows = iter(self._engine.fused(torch.cat([states for _, states in self._scored])))
+            for nodes, _ in self._scored:
+                for known, scored in zip(self._known, nodes, strict=True):
+                    known.update((node, next(rows)) for node in scored)
+            self._scored = []
 
     def follow(self, b: int, running: list[int]) -> None:
-        self._guessed[b] = {ROOT: self._roots[b]}
+        self._guessed[b] = {ROOT: self._roots[b]} if b in self._roots else {}
 
     @torch.inference_mode()
     def expand(self, trees: list[TokenTree], nodes: list[list[int]]) -> list[list[list[Proposal]]]:
+        self._fuse()
         unread = [self._unread(b, tree, asked) for b, (tree, asked) in enumerate(zip(trees, nodes, strict=True))]
         while any(unread):
             # a node whose parent is a guess waits for its parent's output
@@ -90,11 +102,13 @@ class EagleDraft(Draft):
         return [[self._guessed[b][node][1] for node in asked] for b, asked in enumerate(nodes)]
 
     def compact(self, running: list[list[int]]) -> None:
-        self._scorer.compact(running)
+        if self._roots:
+            self._scorer.compact(running)
 
     def finish(self) -> None:
         self._engine.close()
-        self._known, self._guessed, self._roots = [], [], {}
+        self._known, self._guessed, self._roots, self._scored = [], [], {}, []
+        self._prompt_states = None
 
     def _unread(self, b: int, tree: TokenTree, nodes: list[int]) -> list[int]:
         """The nodes and their ancestors, as far as they have not been read as well as they can be."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -20,7 +21,8 @@ MOST = 96  # nodes
 MEMORY = 0.97  # what a pass counts for, one pass later
 TRUST = 24  # how many passes the first guess counts for
 TRUST_QUALITY = 12  # how many refused steps the guess counts for that the draft is as good as the first guess says
-EXPLORE = 8  # one pass in so many looks further than what seems best
+EXPLORE = 16  # one pass in so many looks further than what seems best, and ever fewer where nothing is drafted
+LEVEL_SHARE = 0.06  # what a level of drafting costs, in passes over one token, until decodes tell
 TOO_FAST = 0.8  # of what the curve says; a short context alone makes a pass 5 % faster
 FEWEST_PASSES = 8
 ALIKE = 0.98  # of two sizes that differ by less than 2 % the smaller is taken
@@ -68,11 +70,16 @@ class AdaptiveDraftSize(DraftSize):
         latency: seconds of a target pass.
         correct: is called at the end if passes were clearly faster than the curve says. Slower ones prove nothing: the
             machine may be busy.
+        level_s: seconds of a level of drafting by the number of beams. They are what earlier decodes took, measured by
+            their passes, and this one adds its own at its end; nothing that it chooses depends on its own clock.
     """
 
-    def __init__(self, latency: LatencyCurve, correct: Callable[[], object] = dict):
-        self.latency, self._correct = latency, correct
+    def __init__(
+        self, latency: LatencyCurve, correct: Callable[[], object] = dict, level_s: dict[int, float] | None = None
+    ):
+        self.latency, self._correct, self._known_level_s = latency, correct, {} if level_s is None else level_s
         self._shares: list[float] = []
+        self._level_times: list[float] = []
 
     def start(self, num_beams: int) -> None:
         self._num_beams, self._sizes = num_beams, np.arange(MOST + 1)
@@ -83,8 +90,9 @@ class AdaptiveDraftSize(DraftSize):
         # of every size, over the passes of late: steps gained and refused, nodes missing where refused, levels, passes
         self._gained, self._refused, self._missing, self._levels, self._counted = np.zeros((5, MOST + 1))
         self._quality = np.zeros(2)  # steps gained at the chosen sizes, and what the first guess expects
-        self._level_s = 0.0
+        self._level_s = self._known_level_s.get(num_beams, LEVEL_SHARE * float(self.latency(1)))
         self._passes = self._chosen = 0
+        self._look, self._wait = EXPLORE, EXPLORE  # the pass that looks further next, and how many lie between two
         self._ranks: list[dict[int, int]] = []  # of the nodes of the last ranking, by prompt; empty once learned from
 
     def steps(self) -> np.ndarray:
@@ -120,7 +128,9 @@ class AdaptiveDraftSize(DraftSize):
         pass_s = self.latency(prompts * (self._sizes + missing))
         speed = self.steps() / (pass_s + self._level_s * levels)
         best = int((speed >= ALIKE * speed.max()).argmax())
-        if self._passes % EXPLORE == 0:
+        if self._passes == self._look:
+            self._wait = EXPLORE if best else 2 * self._wait
+            self._look += self._wait
             best = min(best + max(best // 2, 2 * self._num_beams), MOST)
         self._chosen = best
         return best
@@ -134,8 +144,7 @@ class AdaptiveDraftSize(DraftSize):
             reached = np.maximum.accumulate(np.array([0, *ranking.levels[:MOST]]))
             deepest = np.maximum(deepest, np.pad(reached, (0, MOST + 1 - len(reached)), mode="edge"))
         if deepest[-1]:
-            level_s = draft_s / deepest[-1]
-            self._level_s = level_s if not self._level_s else 0.8 * self._level_s + 0.2 * level_s
+            self._level_times.append(draft_s / deepest[-1])
         # one level more than that of the last node shows that nothing better comes
         self._deepest = np.where(self._sizes > 0, np.minimum(deepest + 1, deepest[-1]), 0)
         self._open = np.ones(MOST + 1, dtype=bool)  # sizes that have paid for every step so far
@@ -162,5 +171,11 @@ class AdaptiveDraftSize(DraftSize):
         self._shares.append(seconds / float(self.latency(tokens)))
 
     def finish(self) -> None:
-        if len(self._shares) >= FEWEST_PASSES and sorted(self._shares)[len(self._shares) // 2] < TOO_FAST:
+        if len(self._shares) < FEWEST_PASSES:
+            return
+        share = median(self._shares)
+        if self._level_times:
+            # a machine that is busy is slow at both, and what counts is one in terms of the other
+            self._known_level_s[self._num_beams] = median(self._level_times) / share
+        if share < TOO_FAST:
             self._correct()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import torch
 
 from specbeam.compat import input_device
@@ -36,6 +37,7 @@ REPEATS = 4  # at least
 MOST_REPEATS = 16
 STABLE = 0.98  # the times have settled if two more repeats lower their sum by less than 2 %
 GOOD_FOR_S = 7 * 24 * 3600  # a curve that was measured on a busy machine shall not stay for ever
+BUSY = 0.2  # share of the processors that others take; what is measured beside so much is not kept
 SMALLEST = 20_000_000  # parameters; a smaller model's pass is all overhead, and no measurement finds a slope
 
 # a token more costs 3 % of a pass over one: between a CPU and a GPU
@@ -46,18 +48,39 @@ def latency_of(target: Target) -> LatencyCurve:
     """The curve of `target` as its model is loaded here, out of the cache or measured now.
 
     The cache is a file for each model, dtype, device, number of threads and version of torch, in `cache_folder()`; it
-    is measured again after a week. A model of less than `SMALLEST` parameters gets `TYPICAL`, and so does one
-    that takes no tree: its passes cost by the sequence.
+    is measured again after a week, and by the next process where others kept the machine busy. A model of less than
+    `SMALLEST` parameters gets `TYPICAL`, and so does one that takes no tree: its passes cost by the sequence.
     """
     if sum(p.numel() for p in target.model.parameters()) < SMALLEST or target.probe() is not None:
         return TYPICAL
     path = measurement_file(target)
     curve = _read(path)
     if curve is None:
+        others = OthersLoad()
         curve = measure_latency(target)
-        with contextlib.suppress(OSError):  # it is measured again where the folder cannot be written to
-            write_atomic(path, json.dumps({"nodes": curve.nodes, "seconds": curve.seconds}))
+        if others.share() < BUSY:
+            with contextlib.suppress(OSError):  # it is measured again where the folder cannot be written to
+                write_atomic(path, json.dumps({"nodes": curve.nodes, "seconds": curve.seconds}))
     return curve
+
+
+class OthersLoad:
+    """What other processes take of the processors, from its making on."""
+
+    def __init__(self) -> None:
+        self._began = self._seconds()
+
+    def share(self) -> float:
+        """From 0 to 1; 0 where the system does not tell."""
+        taken, idle = (now - then for now, then in zip(self._seconds(), self._began, strict=True))
+        return max(taken, 0.0) / (taken + idle) if taken + idle > 0 else 0.0
+
+    @staticmethod
+    def _seconds() -> tuple[float, float]:
+        """Seconds of all processors: what other processes used, and what was left."""
+        total, own = psutil.cpu_times(), os.times()
+        used = total.user + total.system + getattr(total, "nice", 0.0) - own.user - own.system
+        return used, total.idle + getattr(total, "iowait", 0.0) + own.user + own.system
 
 
 def forget_latency(target: Target) -> None:

@@ -92,6 +92,7 @@ class Target:
         self._probed = self._warned = False
         self._latency: LatencyCurve | None = None
         self._corrected = False
+        self._level_s: dict[tuple[type, ...], dict[int, float]] = {}  # of drafting, by kinds of drafts
 
     @classmethod
     def of(cls, model: Any) -> Target:
@@ -225,7 +226,8 @@ class Target:
             elif ranks is not None:  # each has a clock of its own
                 size = DraftSizeByBeams()
             else:
-                size = AdaptiveDraftSize(self.latency, self.correct_latency)
+                levels = self._level_s.setdefault(tuple(map(type, getattr(draft, "drafts", [draft]))), {})
+                size = AdaptiveDraftSize(self.latency, self.correct_latency, levels)
             scorer = TreeScorer(self.engine(draft.state_layers if draft else ()))
             source = Source(scorer, draft, size, observers, partial(recover_memory, size, ranks))
             held.callback(source.finish)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,9 +68,24 @@ def test_where_a_node_costs_three_passes_none_is_drafted() -> None:
 
 
 def test_a_draft_that_is_never_right_gets_next_to_no_nodes_but_now_and_then_another_chance() -> None:
-    chosen = passed(adaptive(LatencyCurve((1, 64), (1.0, 2.9)), 1), chain=MOST, foreseen=0, passes=80)
+    chosen = passed(adaptive(LatencyCurve((1, 64), (1.0, 2.9)), 1), chain=MOST, foreseen=0, passes=200)
     assert max(settled(chosen)[-20:]) <= 2
-    assert all(chosen[number - 1] > 0 for number in range(EXPLORE, 81, EXPLORE))
+    looks = [number for number, count in enumerate(chosen, 1) if number > 20 and count > 0]
+    assert 2 <= len(looks) <= 5 and looks[-1] - looks[-2] > looks[1] - looks[0]
+
+
+def test_what_a_level_costs_is_learned_between_decodes_and_not_within_one() -> None:
+    known: dict[int, float] = {}
+    for busy in (1.0, 3.0):  # a machine that is slow at everything changes nothing
+        size = AdaptiveDraftSize(FLAT, level_s=known)
+        size.start(1)
+        for _ in range(9):
+            before = size.choose(1)
+            size.cut([Ranking([1, 2], [1, 2])], 2, [0], 0.5 * busy)
+            size.passed(3, busy * float(FLAT(3)))
+            assert before > 0
+        size.finish()
+        assert known[1] == pytest.approx(0.25, rel=0.01)
 
 
 def test_it_learns_from_nodes_that_were_ranked_but_not_verified() -> None:
@@ -94,18 +110,19 @@ def test_a_step_that_needs_a_node_nobody_ranked_pays_for_nothing_further() -> No
 
 
 def test_a_costly_draft_is_asked_for_less() -> None:
-    def last_choice(draft_s: float) -> int:
-        size = adaptive(LatencyCurve((1, 64), (1.0, 2.9)), 1)
+    def last_choice(level_s: float) -> int:
+        size = AdaptiveDraftSize(LatencyCurve((1, 64), (1.0, 2.9)), level_s={1: level_s})
+        size.start(1)
         for _ in range(20):
-            size.cut([Ranking([1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8])], 0, [0], draft_s)
+            size.cut([Ranking([1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8])], 0, [0], 0.0)
             for node in range(1, 7):
                 step(size, [node], [True])
             step(size, [99], [False])
             size.learn()
         return size.choose(1)
 
-    assert last_choice(draft_s=0.0) == 6
-    assert last_choice(draft_s=80.0) == 0
+    assert last_choice(level_s=0.0) == 6
+    assert last_choice(level_s=10.0) == 0
 
 
 @settings(max_examples=60, deadline=None)
