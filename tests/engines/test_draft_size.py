@@ -68,10 +68,10 @@ def test_where_a_node_costs_three_passes_none_is_drafted() -> None:
 
 
 def test_a_draft_that_is_never_right_gets_next_to_no_nodes_but_now_and_then_another_chance() -> None:
-    chosen = passed(adaptive(LatencyCurve((1, 64), (1.0, 2.9)), 1), chain=MOST, foreseen=0, passes=200)
+    chosen = passed(adaptive(LatencyCurve((1, 64), (1.0, 2.9)), 1), chain=MOST, foreseen=0, passes=400)
     assert max(settled(chosen)[-20:]) <= 2
     looks = [number for number, count in enumerate(chosen, 1) if number > 20 and count > 0]
-    assert 2 <= len(looks) <= 5 and looks[-1] - looks[-2] > looks[1] - looks[0]
+    assert len(looks) >= 3 and looks[2] - looks[1] > looks[1] - looks[0]
 
 
 def test_what_a_level_costs_is_learned_between_decodes_and_not_within_one() -> None:
