@@ -12,7 +12,8 @@ from .drawing import counted
 from .palette import BLUE, COLOURS, GREY, HATCHES
 from .plot_style import legend_below, panels, search_name
 
-BASELINE, OURS = "transformers", "specbeam"
+BASELINE, OURS, NO_DRAFT = "transformers", "specbeam", "specbeam without a draft"
+KNOWN = {BASELINE: {"color": GREY}, OURS: {"color": BLUE}, NO_DRAFT: {"color": BLUE, "alpha": 0.4}}
 SHORT = 20  # letters of a reason that fits into the place of a bar
 
 Rows = Sequence[dict[str, Any]]
@@ -51,10 +52,10 @@ def peers_by_case(rows: Rows) -> Figure:
 
 
 def _look(names: list[str], name: str) -> dict[str, Any]:
-    """transformers grey, specbeam blue, the others in the remaining colours with a hatch each."""
-    if name in (BASELINE, OURS):
-        return {"color": {BASELINE: GREY, OURS: BLUE}[name], "label": name}
-    number = [each for each in names if each not in (BASELINE, OURS)].index(name) + 1
+    """transformers grey, specbeam blue, pale without a draft, the others in the remaining colours with a hatch each."""
+    if name in KNOWN:
+        return {**KNOWN[name], "label": name}
+    number = [each for each in names if each not in KNOWN].index(name) + 1
     colour, hatch = COLOURS[number % len(COLOURS)], HATCHES[number % len(HATCHES)]
     return {"color": colour, "hatch": hatch, "alpha": 0.75, "label": name}
 
@@ -86,7 +87,7 @@ def _finding(rows: Rows) -> str:
     ratios = []
     for case, group in cases.items():
         mine = [row for row in group if row["contender"] == OURS]
-        others = [row for row in group if row["contender"] not in (OURS, BASELINE)]
+        others = [row for row in group if row["contender"] not in KNOWN]
         if mine and others:
             ratios.append((_seconds(min(others, key=_seconds)) / _seconds(mine[0]), case))
     if ratios:

@@ -11,14 +11,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from specbeam.decoding.decoders import speculative, speculative_beam
+from specbeam.decoding.decoders import Decoded, beam, greedy, speculative, speculative_beam
+from specbeam.engines.target import Target
 from specbeam.models.load import Pair
 
 from .environment import Environment
 from .models import converted, verified
 from .process import PeerError, Worker
 
-TRANSFORMERS, SPECBEAM = "transformers", "specbeam"
+TRANSFORMERS, SPECBEAM, NO_DRAFT = "transformers", "specbeam", "specbeam without a draft"
 WORKERS = Path(__file__).with_name("workers")
 PEERS = {
     "ONNX Runtime GenAI": WORKERS / "onnxruntime_genai_peer.py",
@@ -58,7 +59,7 @@ def unused_token(pair: Pair) -> int:
 
 
 def ours(main: Pair, plain: Pair, end_token: int) -> list[Contender]:
-    """transformers' `generate` on the target as it comes, and specbeam's default."""
+    """transformers' `generate` on the target as it comes, specbeam's default, and the same engine without a draft."""
     ends = {"eos_token_id": end_token, "pad_token_id": end_token, "do_sample": False}
 
     def generate(inputs: Mapping[str, Any], num_beams: int, new_tokens: int) -> tuple[list[int], float]:
@@ -67,17 +68,25 @@ def ours(main: Pair, plain: Pair, end_token: int) -> list[Contender]:
         taken = time.perf_counter() - began
         return rows[0, inputs["input_ids"].shape[1] :].tolist(), taken
 
-    def decode(inputs: Mapping[str, Any], num_beams: int, new_tokens: int) -> tuple[list[int], float]:
-        search = speculative if num_beams == 1 else partial(speculative_beam, num_beams=num_beams)
+    def decode(
+        one: Callable[..., Decoded],
+        several: Callable[..., Decoded],
+        inputs: Mapping[str, Any],
+        num_beams: int,
+        new_tokens: int,
+    ) -> tuple[list[int], float]:
+        search = one if num_beams == 1 else partial(several, num_beams=num_beams)
         began = time.perf_counter()
         decoded = search(main, inputs, max_new_tokens=new_tokens, **ends)
         return decoded.sequences[0], time.perf_counter() - began
 
+    engine = {"engine": Target.of(main.target).runtime}
     versions = {name: metadata.version(name) for name in ("transformers", "torch")}
-    about = {"versions": versions}
+    about, both = {"versions": versions}, {"target and draft": main.name}
     return [
         Contender(TRANSFORMERS, generate, about=about),
-        Contender(SPECBEAM, decode, about={"facts": {"target and draft": main.name}}),
+        Contender(SPECBEAM, partial(decode, speculative, speculative_beam), about={"facts": engine | both}),
+        Contender(NO_DRAFT, partial(decode, greedy, beam), about={"facts": engine}),
     ]
 
 
