@@ -16,7 +16,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -qq
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup model graph lab run-notebooks run reports demo bench test test-all fuzz lint format typecheck strip lock lock-peers clean
+.PHONY: help setup model graph lab run-notebooks run reports demo bench gpu-check test test-all fuzz lint format typecheck strip lock lock-peers clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ demo: model  ## Open the web page on this machine (ARGS="--port 7861 --target â€
 
 bench: $(READY)  ## Time the decoders against transformers
 	$(BIN)/specbeam bench $(ARGS)
+
+gpu-check: $(READY)  ## On a machine with a GPU: its tests, then transformers and specbeam in turns (12 minutes)
+	timeout 360 $(BIN)/python -m pytest -m gpu tests/engines -q || echo 'the tests on the GPU did not pass, or not in six minutes'
+	$(BIN)/specbeam gpu-check $(ARGS)
 
 test: $(READY)  ## Run the tests, without those marked slow (PYTEST_ARGS="-k name")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -29,8 +29,8 @@ def off_by(session: Session, model: PreTrainedModel, traits: Traits) -> float:
     """How far the session's logits and hidden states are from PyTorch's, as a share of their spread; inf for NaN."""
     small = replace(traits, windows=dict.fromkeys(traits.windows, _WINDOW))
     layers = session.layout.state_layers
-    wanted = _passes(TorchEngine(model, layers, small), model)
-    found = _passes(OnnxEngine(session, model, layers, small), model)
+    wanted = sample_passes(TorchEngine(model, layers, small), model)
+    found = sample_passes(OnnxEngine(session, model, layers, small), model)
     apart = [distance(one, other) for one, other in zip(found, wanted, strict=True)]
     return max(float("inf") if each is None else each for each in apart)
 
@@ -40,7 +40,7 @@ def is_noise(off: float) -> bool:
     return off <= NOISE[torch.float32]
 
 
-def _passes(engine: Engine, model: PreTrainedModel) -> list[Tensor]:
+def sample_passes(engine: Engine, model: PreTrainedModel) -> list[Tensor]:
     """Logits, then hidden states of each layer, at the ends of two prompts and of two branches behind each."""
     prompt, branches = tiny_texts(model)
     prompts = [prompt[:1], [*branches[1], *prompt]]

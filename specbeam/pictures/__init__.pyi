@@ -15,6 +15,7 @@ from .plot_drafts import (
     predicted_speed,
     training_curves,
 )
+from .plot_engines import engine_passes
 from .plot_peers import peers_by_case
 from .plot_records import speed_over_runs, sweep_lines
 from .plot_speed import speed_by_beams, steps_per_pass, time_split
@@ -35,6 +36,7 @@ __all__ = [
     "beam_tree",
     "budget_sweep",
     "cost_and_steps",
+    "engine_passes",
     "four_methods",
     "frames",
     "head_cost",

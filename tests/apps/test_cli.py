@@ -34,6 +34,7 @@ def decoded(tokens, text, score=-1.5):
         target_s=0.3,
         relaxed_steps=0,
         peak_kv_tokens=30,
+        engine="torch",
     )
     return SimpleNamespace(sequences=[tokens], scores=[score], text=[text], stats=stats, exact=True)
 
@@ -91,11 +92,12 @@ def test_generate_prints_the_text_what_was_accepted_and_speed(calls):
 
 
 def test_the_model_options_reach_load_pair(calls):
-    flags = "--target m --draft d --dtype bfloat16 --device-map auto --revision r --draft-revision s --no-packed"
+    flags = "--target m --draft d --dtype bfloat16 --device-map auto --revision r --draft-revision s"
+    flags += " --engine torch --no-packed"
     assert invoke("generate", "hello", *flags.split()).exit_code == 0
     expected = dict(
         target="m", draft="d", dtype="bfloat16", device="auto", device_map="auto", revision="r",
-        draft_revision="s", packed=False,
+        draft_revision="s", engine="torch", packed=False,
     )  # fmt: skip
     assert calls["load"] == expected
 

@@ -38,7 +38,7 @@ def test_the_command_leaves_a_record(monkeypatch, tmp_path):
     cases = ["--quick", "--cases", "article_beam_4,chat_greedy"]
     result = command(*cases, "--no-packed", "--assistant", "small", "--out", out)
     assert result.exit_code == 0, result.output
-    where = {"dtype": "float32", "device": "auto", "packed": False, "assistant": "small"}
+    where = {"dtype": "float32", "device": "auto", "engine": "auto", "packed": False, "assistant": "small"}
     assert asked == [(None, "auto", where)]
     assert "[left out] for a reason" in result.output and "8 new tokens, medians" in result.output
     document = json.loads(out.read_text())

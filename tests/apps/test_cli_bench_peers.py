@@ -44,7 +44,7 @@ def test_the_command_prints_the_table_and_leaves_a_record(monkeypatch, tmp_path)
     out = tmp_path / "peers.json"
     result = command("--quick", "--no-packed", "--out", out)
     assert result.exit_code == 0, result.output
-    options = {"dtype": "float32", "device": "cpu", "packed": False}
+    options = {"dtype": "float32", "device": "cpu", "engine": "auto", "packed": False}
     assert asked == [((None, "auto"), options), (["chat_greedy", "article_beam_4"], 100)]
     assert "× 2.00 ≠" in result.output and "8 forced tokens" in result.output
     assert "x differs in chat greedy, prompt 1, from token 2 on" in result.output

@@ -12,6 +12,7 @@ from .decode import compare, generate
 from .demo import demo
 from .distill import distill
 from .generate_options import options
+from .gpu_check import gpu_check
 from .records import records
 from .runs import reports, run
 from .sweep import sweep
@@ -37,5 +38,5 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for command in (generate, compare, run, sweep, reports, records, bench, distill, demo, options):
+for command in (generate, compare, run, sweep, reports, records, bench, gpu_check, distill, demo, options):
     app.command()(command)
