@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from embedded_prompts import PROMPTS
 
 import specbeam as sb
+from specbeam.engines import onnx_store
+from specbeam.engines.target import Target
 from specbeam.evaluation.likelihood import likelihood
 
 pytestmark = [
@@ -32,9 +35,17 @@ SETTINGS: list[dict[str, Any]] = [
 NOISE = 1e-3
 
 
-@pytest.fixture(scope="module")
-def pair() -> sb.Pair:
-    return sb.load_pair(packed=False)
+def _never(*_: Any) -> Any:
+    raise AssertionError("the graph that is shipped does not fit the embedded model any more: run `make graph`")
+
+
+@pytest.fixture(scope="module", params=["torch", "onnx"])
+def pair(request: pytest.FixtureRequest) -> Iterator[sb.Pair]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_store, "exported", _never)
+        found = sb.load_pair(engine=request.param, packed=False)
+    assert Target.of(found.target).runtime == request.param
+    yield found
 
 
 @pytest.mark.parametrize("number", range(len(PROMPTS)))
