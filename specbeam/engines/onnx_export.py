@@ -149,8 +149,11 @@ def why_not(model: PreTrainedModel, traits: Traits) -> str | None:
     """Why a pass of `model` is not exported, as far as that can be told without trying; None if it may work."""
     if model.device.type != "cpu" or model.dtype != torch.float32:
         return f"it is in {str(model.dtype).removeprefix('torch.')} on {model.device.type}, not in float32 on a CPU"
-    if {p.dtype for p in model.parameters()} != {torch.float32}:
-        return "its weights are quantized or of several dtypes"
+    held = [*model.parameters()]
+    if {p.dtype for p in held} != {torch.float32} or any(type(p.data) is not Tensor for p in held):
+        return "its weights are quantized, of several dtypes, or shared out among processes"
+    if getattr(model, "hf_device_map", None):
+        return "a device map moves its weights"
     if not (traits.takes_positions and traits.keeps_logits) or traits.alibi:
         return "it takes no position_ids or logits_to_keep"
     if traits.rope is not None:

@@ -66,7 +66,12 @@ def test_a_session_knows_when_weights_or_modules_are_others() -> None:
 
 
 def test_models_that_no_graph_serves_are_named_with_the_reason() -> None:
+    mapped, mixed = tiny("llama"), tiny("llama")
+    mapped.hf_device_map = {"": "cpu"}
+    mixed.lm_head.bfloat16()
     for model, reason in (
+        (mapped, "device map"),
+        (mixed, "several dtypes"),
         (tiny_model("llama"), "float64 on cpu"),
         (tiny_model("bloom").float(), "position_ids"),
         (tiny("llama").train(), "training mode"),
