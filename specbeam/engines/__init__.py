@@ -17,6 +17,7 @@ May import `core`, `files` and `compat`. Read in this order:
     latency        measures and remembers a target's latency curve
     memory, ranks  lack of memory; processes that share a target
     wrappers       from a model as people hold it (adapters, compiled, data-parallel) to the causal LM inside
+    choice         which engine a target gets, what was asked for or the faster one
     target         puts all this together for one loaded model: `Target.of(model).decoding(...)` is a source
     packing        linear layers laid out for a few rows at a time on a CPU
 """

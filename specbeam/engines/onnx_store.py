@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock
 from transformers import PreTrainedModel
 
@@ -48,7 +49,7 @@ def open_session(model: PreTrainedModel, traits: Traits, state_layers: tuple[int
     if (reason := why_not(model, traits)) is not None:
         raise ValueError(reason)
     path = cache_folder() / "graphs" / f"{_key(model, traits)}.onnx.z"
-    with _alone(path), _quiet():
+    with _alone(path), _quiet(), torch.random.fork_rng(devices=[]):  # trials and exports draw numbers
         layers = set(state_layers)
         for known in (path, SHIPPED / f"{_shape_key(model, traits)}.onnx.z"):
             with contextlib.suppress(Exception):  # it is not there, or damaged: another is made

@@ -184,6 +184,14 @@ def test_the_number_of_threads_is_that_of_pytorch(exports: list[Any]) -> None:
         torch.set_num_threads(threads)
 
 
+def test_the_random_numbers_of_the_user_go_on_as_if_nothing_had_been_exported(exports: list[Any]) -> None:
+    model = llama()
+    torch.manual_seed(3)
+    wanted = torch.get_rng_state()
+    Target.of(model).use_onnx()
+    assert torch.equal(torch.get_rng_state(), wanted)
+
+
 def test_in_training_mode_pytorch_serves(exports: list[Any]) -> None:
     model = llama()
     Target.of(model).use_onnx()
