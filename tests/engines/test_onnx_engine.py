@@ -59,10 +59,10 @@ def test_beams_over_padded_prompts_are_those_of_torch(family: str, monkeypatch: 
 def test_a_session_knows_when_weights_or_modules_are_others() -> None:
     model = tiny("llama")
     session = open_session(model, Traits.of(model), LAYERS)
-    assert session.fits(model)
+    assert session.serves(model)
     with torch.no_grad():
         model.lm_head.weight.mul_(2)
-    assert not session.fits(model)
+    assert not session.serves(model)
 
 
 def test_models_that_no_graph_serves_are_named_with_the_reason() -> None:
