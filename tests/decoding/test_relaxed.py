@@ -119,8 +119,9 @@ def test_a_narrower_search_saves_passes_and_its_result_is_a_real_sequence_with_i
     target = hash_lm(VOCABULARY, 7)
     pair = fake_pair(target, sb.RecallDraft())
     inputs = left_padded(PROMPTS[:1])
-    exact = sb.speculative_beam(pair, inputs, num_beams=4, max_new_tokens=20, length_penalty=0.0)
-    loose = sb.speculative_beam(pair, inputs, num_beams=4, max_new_tokens=20, length_penalty=0.0, margin=-20.0)
+    options: Any = {"num_beams": 4, "max_new_tokens": 20, "length_penalty": 0.0, "num_assistant_tokens": 12}
+    exact = sb.speculative_beam(pair, inputs, **options)
+    loose = sb.speculative_beam(pair, inputs, **options, margin=-20.0)
     assert loose.stats.target_passes < exact.stats.target_passes
     assert loose.stats.relaxed_steps and not loose.exact
     tokens = loose.sequences[0]
