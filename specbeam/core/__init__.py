@@ -11,6 +11,7 @@ handed in as a small object. Read in this order:
     draft      what proposes the tokens after a node
     expand     which proposed nodes are worth verifying, and how many (`DraftSize`)
     source     one pass of the target answers several steps of the search
+    forbidden  shortest lengths and suppressed tokens, without a look at the whole vocabulary
     greedy     one token a step, the likeliest or drawn
     beam       beam search
     sampling   drafted tokens kept or replaced so that the target's distribution results

@@ -2,7 +2,7 @@
 
 Each step ranks all continuations of all running beams, lets finished ones of the first `num_beams` ranks into
 the pool of results, and runs on with the best unfinished ones. Tensors are (batch, beams, …). It never knows
-where the logits came from, and without processors it does not even look at them (`rank_tops`).
+where the logits came from, and where processors do nothing but forbid tokens it does not even look at them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
+from .forbidden import only_forbid, without_forbidden
 from .greedy import SearchResult
 from .source import Source
 from .tree import ROOT, Tops
@@ -89,6 +90,7 @@ def beam_search(
     hopeful = torch.ones((batch, 1), dtype=torch.bool, device=device)  # might a running beam still enter the pool?
     ranks, prompts = torch.arange(candidates, device=device), torch.arange(batch, device=device)[:, None]
     nodes = [[ROOT] * beams for _ in range(batch)]
+    tops_suffice = only_forbid(processors)
 
     for length in range(prompt, limit):
         full = in_pool.all(1, keepdim=True) & (stops is True)
@@ -103,8 +105,9 @@ def beam_search(
             before = before + handicap
         source.step(asked)
         ranked = None
-        if not processors:
-            ranked = rank_tops(source.tops(asked), before, candidates, source.vocabulary, settled)
+        if tops_suffice:
+            tops = without_forbidden(source.tops(asked), processors, length)
+            ranked = rank_tops(tops, before, candidates, source.vocabulary, settled)
         if ranked is None:
             log_probs = source.rows(asked).flatten(0, 1).float().to(device).log_softmax(-1)
             log_probs = processors(tokens, log_probs)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
+from .forbidden import only_forbid, without_forbidden
 from .source import Source
 from .tree import ROOT, TokenTree, Tops
 
@@ -68,11 +69,15 @@ def token_search(
     nodes = [ROOT] * len(trees)
     unfinished = torch.ones(len(trees), dtype=torch.long, device=sequences.device)
     generated: list[list[int]] = [[] for _ in trees]
+    tops_suffice = pick is argmax and only_forbid(processors)
     while True:
         active = unfinished.bool().tolist()
         running = [[node] if going else [] for node, going in zip(nodes, active, strict=True)]
         source.step(running)
-        tokens = clear_winners(source.tops(running), active) if pick is argmax and not processors else None
+        tokens = None
+        if tops_suffice:
+            tops = without_forbidden(source.tops(running), processors, sequences.shape[1])
+            tokens = clear_winners(tops, active)
         if tokens is None:
             scores = processors(sequences, own_copy(source.rows(running)[:, 0], sequences.device))  # type: ignore[arg-type]
             tokens = pick(scores, trees, nodes)

@@ -63,8 +63,11 @@ class Request:
 
     @property
     def top_tokens(self) -> int:
-        """How many likeliest tokens of a row to give, as far as the vocabulary goes; one more shows what is tied."""
-        return max(TOP_TOKENS, self.candidates + 1)
+        """How many likeliest tokens of a row to give, as far as the vocabulary goes.
+
+        One more than a step keeps shows what is tied, and a shortest length forbids the stop tokens.
+        """
+        return max(TOP_TOKENS, self.candidates + 1 + len(self.stop_tokens))
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 A pass of a few tokens is bound by reading the weights. PyTorch takes two to three times as long for it as the machine
 needs; ONNX Runtime, which plans the whole pass and lays the weights out for it once, comes close.
 
-Keys and values lie in the same buffers as those of `TorchEngine`, with room to grow. A pass is shown whole buffers,
-with the unused slots hidden by the mask, so that nothing is copied but what is new.
+Keys and values lie in buffers with room to grow, as those of `TorchEngine`. A pass is shown whole stretches of them,
+with the unused slots hidden by the mask, and writes what is new where it belongs.
 """
 
 from __future__ import annotations
@@ -28,9 +28,20 @@ _HIDDEN = torch.finfo(torch.float32).min
 
 
 class WholeLayer(SlotLayer):
-    """A layer that passes are shown whole: slots that are not in use cost as much as others."""
+    """A layer that passes are shown whole: slots that are not in use cost as much as others.
+
+    In memory the heads of a slot stand side by side, as a linear layer gives them.
+    """
 
     growth = 64
+
+    def _zeros(self, like: Tensor, slots: int) -> Tensor:
+        return like.new_zeros((len(like), slots, like.shape[1], like.shape[3])).transpose(1, 2)
+
+
+def _by_token(layer: SlotLayer) -> list[Tensor]:
+    """Keys and values of a `WholeLayer`, (batch, slots, heads * head dim), without a copy."""
+    return [buffer.transpose(1, 2).flatten(2) for buffer in layer.buffers]
 
 
 class OnnxEngine(TorchEngine):
@@ -75,6 +86,8 @@ class OnnxEngine(TorchEngine):
         if not self._exported:
             return super()._mask(visible, positions, slot_positions)
         batch, rows, slots = visible.shape
+        for layer in self.cache.layers:
+            layer.reserve(slots, layer.growth)
         used, room = slots - rows, self._room()
         masks = []
         for shown in allowed(self.traits, visible, positions, slot_positions).values():
@@ -86,7 +99,10 @@ class OnnxEngine(TorchEngine):
 
     def _room(self) -> int:
         """Slots of the past that a pass is shown: at least one, as products over nothing are not all alike."""
-        return max(self.cache.layers[0].buffers[0].shape[2], 1)
+        layer = self.cache.layers[0]
+        if not layer.used or layer.batch > 1:
+            return layer.buffers[0].shape[2] if layer.used else 1
+        return min(-(-layer.used // WholeLayer.growth) * WholeLayer.growth, layer.buffers[0].shape[2])
 
     def _forward(
         self, input_ids: Tensor, mask: Any, positions: Tensor, slot_positions: np.ndarray | None, **options: Any
@@ -99,13 +115,22 @@ class OnnxEngine(TorchEngine):
         rows = torch.arange(width)[-options.get("logits_to_keep", width) :]
         logits = torch.empty(batch, len(rows), self._session.vocabulary)
         count = min(self._top_tokens, self._session.vocabulary)
-        past = [buffer for layer in self.cache.layers for buffer in layer.buffers]
-        if not past[0].shape[2]:
-            past = [buffer.new_zeros(*buffer.shape[:2], 1, buffer.shape[3]) for buffer in past]
-        inputs = [input_ids, positions, rows, torch.zeros(count, dtype=torch.long), *mask, *past]
-        norms, log_probs, tokens, states, new = self._session.run(inputs, logits, bool(self.state_layers))
-        for layer, keys, values in zip(self.cache.layers, new[::2], new[1::2], strict=True):
-            layer.update(keys, values)
+        used, room, past, new = self.cache.layers[0].used, self._room(), [], []
+        for layer in self.cache.layers:
+            for stored in _by_token(layer):
+                past.append(stored[:, :room] if used else stored.new_zeros(batch, 1, stored.shape[2]))
+                new.append(stored[:, used : used + width])
+        if batch > 1:  # the new slots of several prompts do not lie side by side
+            new = [torch.empty_like(each, memory_format=torch.contiguous_format) for each in new]
+        inputs = [input_ids.contiguous(), positions.contiguous(), rows, torch.zeros(count, dtype=torch.long)]
+        norms, log_probs, tokens, states = self._session.run(
+            [*inputs, *mask, *past], logits, new, bool(self.state_layers)
+        )
+        for index, layer in enumerate(self.cache.layers):
+            if batch > 1:
+                for stored, states_of in zip(_by_token(layer), new[2 * index : 2 * index + 2], strict=True):
+                    stored[:, used : used + width] = states_of
+            layer.end(used + width)
         self.tokens += input_ids.numel()
         self._read_off = norms.view(batch, -1), log_probs.view(batch, -1, count), tokens.view(batch, -1, count)
         return logits, None if states is None else states[:, :, self._states]

@@ -52,7 +52,9 @@ class Past(Cache):
         apart: whether attention is `exported_attention`, which reads the past itself.
     """
 
-    def __init__(self, past: list[Tensor], apart: bool):
+    def __init__(self, past: list[Tensor], shapes: list[tuple[int, int]], apart: bool):
+        heads = [count for count, _ in shapes]
+        past = past if apart else [by_head(*each) for each in zip(past, heads, strict=True)]
         self.layers: Any = [PastLayer(*pair) for pair in zip(past[::2], past[1::2], strict=True)]
         self.layer_class_to_replicate, self.offloading, self._apart = None, False, apart
 
@@ -65,7 +67,7 @@ class Past(Cache):
         return tuple(torch.cat(pair, 2) for pair in zip(layer.past, layer.new, strict=True))
 
     def get_seq_length(self, layer_idx: int = 0) -> Any:
-        return self.layers[0].past[0].shape[2]
+        return self.layers[0].past[0].shape[1 if self._apart else 2]
 
     def get_mask_sizes(self, query_length: Any, layer_idx: int = 0) -> Any:
         rows = query_length if isinstance(query_length, int) else query_length.shape[0]
@@ -75,22 +77,50 @@ class Past(Cache):
 _LATEST: list[Tensor] = []  # the past of the layer that was updated last, during an export
 
 
+def by_token(heads: Tensor) -> Tensor:
+    """(batch, heads, tokens, head dim) -> (batch, tokens, heads * head dim), which is how a linear layer gives them."""
+    return heads.transpose(1, 2).flatten(2)
+
+
+def by_head(tokens: Tensor, heads: int) -> Tensor:
+    """The way back from `by_token`."""
+    return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
 @torch.library.custom_op("specbeam::tree_attention", mutates_args=())
 def tree_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, past_keys: Tensor, past_values: Tensor, scale: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor,
+    past_keys: Tensor,
+    past_values: Tensor,
+    heads: int,
+    key_heads: int,
+    scale: float,
 ) -> Tensor:
-    """Attention over the past and the new tokens, (batch, heads, rows, head dim): one operator of the graph.
+    """Attention over the past and the new tokens: one operator of the graph.
 
-    query has shape (batch, heads, rows, head dim), key and value (batch, key heads, rows, head dim); the mask is added,
-    (batch, 1, rows, slots + rows).
+    All are `by_token`, and so is the answer; the mask is added, (batch, 1, rows, slots + rows).
     """
-    keys, values = torch.cat([past_keys, key], 2), torch.cat([past_values, value], 2)
-    return F.scaled_dot_product_attention(query, keys, values, mask, scale=scale, enable_gqa=True)
+    keys, values = (by_head(torch.cat(pair, 1), key_heads) for pair in ((past_keys, key), (past_values, value)))
+    query = by_head(query, heads)
+    return by_token(F.scaled_dot_product_attention(query, keys, values, mask, scale=scale, enable_gqa=True))
 
 
 @tree_attention.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> Tensor:
-    return query.new_empty(*query.shape[:3], value.shape[3])
+def _(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor,
+    past_k: Tensor,
+    past_v: Tensor,
+    heads: int,
+    key_heads: int,
+    scale: float,
+) -> Tensor:
+    return query.new_empty(*query.shape[:2], value.shape[2] // key_heads * heads)
 
 
 def exported_attention(
@@ -103,8 +133,10 @@ def exported_attention(
     **options: Any,
 ) -> tuple[Tensor, None]:
     """`tree_attention` as transformers calls an attention function; the answer is (batch, rows, heads, head dim)."""
-    scale = query.shape[3] ** -0.5 if scaling is None else float(scaling)
-    return tree_attention(query, key, value, attention_mask, *_LATEST, scale).transpose(1, 2), None
+    scale, heads = query.shape[3] ** -0.5 if scaling is None else float(scaling), query.shape[1]
+    new = (by_token(each) for each in (query, key, value))
+    found = tree_attention(*new, attention_mask, *_LATEST, heads, key.shape[1], scale)
+    return found.unflatten(2, (heads, -1)), None
 
 
 class Pass(nn.Module):
@@ -123,7 +155,7 @@ class Pass(nn.Module):
         masks: list[Tensor],
         past: list[Tensor],
     ) -> tuple[Tensor, ...]:
-        cache, layers = Past(past, self._apart), self._layout.state_layers
+        cache, layers = Past(past, self._layout.shapes, self._apart), self._layout.state_layers
         kinds = dict(zip(self._layout.kinds, masks, strict=True))
         output = self.model(
             input_ids=input_ids,
@@ -142,7 +174,7 @@ class Pass(nn.Module):
         answer = [logits, log_normalizers[:, 0], best.values - log_normalizers, best.indices]
         if layers:
             answer.append(torch.stack([output.hidden_states[layer] for layer in layers], 2))
-        return *answer, *[each for layer in cache.layers for each in layer.new]
+        return *answer, *[by_token(each) for layer in cache.layers for each in layer.new]
 
 
 def why_not(model: PreTrainedModel, traits: Traits) -> str | None:
@@ -185,7 +217,7 @@ def exported(model: PreTrainedModel, traits: Traits, layout: Layout) -> Graph:
     """
     apart = traits.by_name and getattr(model.config, ATTENTION, None) == "sdpa"
     batch, rows, slots = 2, 3, 5
-    past = [torch.randn(batch, heads, slots, dim) for heads, dim in layout.shapes]
+    past = [torch.randn(batch, slots, heads * dim) for heads, dim in layout.shapes]
     masks = [torch.zeros(batch, 1, rows, slots + rows) for _ in layout.kinds]
     ids = torch.randint(0, 8, (batch, rows))
     example = (ids, ids + slots, torch.arange(rows), torch.zeros(4, dtype=torch.long), masks, past)
@@ -193,7 +225,7 @@ def exported(model: PreTrainedModel, traits: Traits, layout: Layout) -> Graph:
     dynamic = (
         *({0: some, 1: some}, {0: some, 1: some}, {0: some}, {0: some}),
         [{0: some, 2: some, 3: some} for _ in masks],
-        [{0: some, 2: some} for _ in past],
+        [{0: some, 1: some} for _ in past],
     )
     with _as_exported(model, apart):
         program = torch.export.export(Pass(model, layout, apart), example, dynamic_shapes=dynamic, strict=False)
@@ -260,8 +292,11 @@ def _rotated(
     """
     if cos.shape[-1] != q.shape[-1]:
         return own(q, k, cos, sin, *args, **options)
-    half = cos.shape[-1] // 2
-    turned = [torch.onnx.ops.rotary_embedding(each, cos[..., :half], sin[..., :half]) for each in (q, k)]
+    half, turned = cos.shape[-1] // 2, []
+    for each in (q, k):
+        heads = each.shape[1]
+        found = torch.onnx.ops.rotary_embedding(by_token(each), cos[..., :half], sin[..., :half], num_heads=heads)
+        turned.append(by_head(found, heads))
     return turned[0], turned[1]
 
 

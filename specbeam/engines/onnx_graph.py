@@ -13,6 +13,8 @@ import onnx
 import onnx_ir as ir
 from onnxscript import opset23
 
+from .onnx_rewrite import simplify
+
 PREFIX = "model."  # what the wrapper of an exported pass puts before the names of weights
 _LAYOUT = "specbeam"  # the entry of a graph's metadata that tells its layout
 
@@ -62,16 +64,10 @@ class Graph:
 def weightless(model: Any, weights: Collection[str], layout: Layout) -> bytes:
     """The serialised graph (an `onnx_ir.Model`) with these parameters and buffers named and left out.
 
-    A product with a transposed weight becomes one operator; what the exporter noted of the source code goes.
+    The graph is simplified on the way; what the exporter noted of the source code goes.
     """
     graph = model.graph
-    for node in list(graph):
-        if node.op_type == "MatMul":
-            _transposed_within(node)
-    outputs = {value for value in graph.outputs}
-    for node in reversed(list(graph)):
-        if all(not value.uses() and value not in outputs for value in node.outputs):
-            graph.remove(node, safe=True)
+    simplify(graph)
     for node in graph:
         node.metadata_props.clear()
         node.doc_string = None
@@ -99,23 +95,9 @@ def translated_attention() -> Any:
 
     op: Any = opset23
 
-    def translation(query, key, value, mask, past_keys, past_values, scale: float):  # type: ignore
-        keys, values = op.Concat(past_keys, key, axis=2), op.Concat(past_values, value, axis=2)
-        answer, *_ = op.Attention(query, keys, values, mask, scale=scale)
+    def translation(query, key, value, mask, past_keys, past_values, heads: int, key_heads: int, scale: float):  # type: ignore
+        keys, values = op.Concat(past_keys, key, axis=1), op.Concat(past_values, value, axis=1)
+        answer, *_ = op.Attention(query, keys, values, mask, scale=scale, q_num_heads=heads, kv_num_heads=key_heads)
         return answer
 
     return translation
-
-
-def _transposed_within(node: Any) -> None:
-    """x · Wᵀ as one product, where W is a weight."""
-    turned = node.inputs[1].producer()
-    if turned is None or turned.op_type != "Transpose" or not turned.inputs[0].is_initializer():
-        return
-    axes = turned.attributes.get("perm")
-    if axes is not None and list(axes.as_ints()) != [1, 0]:
-        return
-    product = ir.node("FusedMatMul", [node.inputs[0], turned.inputs[0]], {"transB": 1}, domain="com.microsoft")
-    ir.convenience.replace_nodes_and_values(
-        node.graph, node, [node], [product], list(node.outputs), list(product.outputs)
-    )

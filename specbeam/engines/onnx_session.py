@@ -37,35 +37,37 @@ class Session:
         options.add_external_initializers([*self._weights], values)
         self._runtime: Any = open_runtime(graph.content, options)
         self._taken = {each.name for each in self._runtime.get_inputs()}
-        self.vocabulary = int(self._runtime.get_outputs()[0].shape[1])
+        shapes = {each.name: each.shape for each in self._runtime.get_outputs()}
+        self.vocabulary, self._hidden_size = int(shapes["logits"][-1]), shapes.get("states", [0])[-1]
         self._modules, self._versions = _modules(model), _versions(model)
 
     def run(
-        self, inputs: Sequence[Tensor], logits: Tensor, with_states: bool
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, list[Tensor]]:
-        """A pass over `inputs`, in the layout's order. Logits are written where the caller has room for them.
+        self, inputs: Sequence[Tensor], logits: Tensor, new: Sequence[Tensor], with_states: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """A pass over `inputs`, in the layout's order.
 
-        Returns their normalisers (rows,), the likeliest tokens' log-probabilities and the tokens (rows, top) each,
-        hidden states (batch, tokens, layers, hidden size) if asked for, and the new keys and values.
+        Logits (batch, rows, vocabulary), and the keys and values of the new tokens, (batch, tokens, heads * head dim)
+        each, are written where the caller has room for them. Returns the normalisers of the logits (rows,), the
+        likeliest tokens' log-probabilities and the tokens (rows, top) each, and hidden states (batch, tokens, layers,
+        hidden size) if asked for.
 
         Raises RuntimeError, as PyTorch does, where memory does not suffice.
         """
-        binding, rows = self._runtime.io_binding(), logits.shape[0] * logits.shape[1]
-        inputs = [each.contiguous() for each in inputs]  # which stay until the pass is over
+        binding, rows, top = self._runtime.io_binding(), logits.shape[0] * logits.shape[1], inputs[3].shape[0]
         for name, each in zip(self.layout.inputs, inputs, strict=True):
             if name in self._taken:
-                binding.bind_input(name, "cpu", 0, _TYPES[each.dtype], tuple(each.shape), each.data_ptr())
-        binding.bind_output("logits", "cpu", 0, np.float32, (rows, self.vocabulary), logits.data_ptr())
-        names = [name for name in self.layout.outputs[1:] if with_states or name != "states"]
-        for name in names:
-            binding.bind_output(name, "cpu")
+                binding.bind_input(name, "cpu", 0, _TYPES[each.dtype], each.shape, each.data_ptr())
+        found = [torch.empty(rows), torch.empty(rows, top), torch.empty(rows, top, dtype=torch.int64)]
+        if with_states:
+            found.append(torch.empty(*inputs[0].shape, len(self.layout.state_layers), self._hidden_size))
+        names = [name for name in self.layout.outputs if with_states or name != "states"]
+        for name, each in zip(names, [logits.flatten(0, 1), *found, *new], strict=True):
+            binding.bind_output(name, "cpu", 0, _TYPES[each.dtype], each.shape, each.data_ptr())
         try:
             self._runtime.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's own classes derive from no other
             raise RuntimeError(f"ONNX Runtime: {error}") from error
-        found = [torch.from_numpy(each) for each in binding.copy_outputs_to_cpu()[1:]]
-        states = found.pop(3) if with_states else None
-        return found[0], found[1], found[2], states, found[3:]
+        return found[0], found[1], found[2], found[3] if with_states else None
 
     def serves(self, model: PreTrainedModel) -> bool:
         """Whether the weights of `model` and PyTorch's threads are those that the session was opened on."""

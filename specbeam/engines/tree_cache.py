@@ -53,9 +53,12 @@ class SlotLayer(DynamicLayer):
             if slots <= buffer.shape[2]:
                 continue
             # a slot that was never written may be looked at with a weight of 0, which does not hide a NaN
-            roomy = buffer.new_zeros((*buffer.shape[:2], slots + room, buffer.shape[3]))
+            roomy = self._zeros(buffer, slots + room)
             roomy[:, :, : self.used] = buffer[:, :, : self.used]
             self.buffers[index] = roomy
+
+    def _zeros(self, like: Tensor, slots: int) -> Tensor:
+        return like.new_zeros((*like.shape[:2], slots, like.shape[3]))
 
     def keep(self, start: int, slots: Tensor) -> None:
         """Move the slots `start + slots` (per prompt, shape (batch, kept), rising) to `start`, and end after them."""

@@ -160,8 +160,8 @@ def test_only_ties_that_reach_the_candidates_need_whole_rows() -> None:
     assert ranked([[-1.0, -2.0, -float("inf"), -float("inf")]], [0.0], 3, 4) is None
 
 
-@pytest.mark.parametrize(("beams", "stops", "wanted"), [(1, 0, TOP_TOKENS), (4, 1, 16), (8, 1, 17), (8, 3, 33)])
-def test_a_request_wants_one_token_more_than_there_are_candidates(beams: int, stops: int, wanted: int) -> None:
+@pytest.mark.parametrize(("beams", "stops", "wanted"), [(1, 0, TOP_TOKENS), (4, 1, 16), (8, 1, 18), (8, 3, 36)])
+def test_a_request_wants_a_token_more_than_candidates_and_stop_tokens(beams: int, stops: int, wanted: int) -> None:
     ids = torch.ones(1, 2, dtype=torch.long)
     request = Request(ids, ids, num_beams=beams, stop_tokens=tuple(range(stops)))
     assert request.top_tokens == wanted
