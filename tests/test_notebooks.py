@@ -13,7 +13,7 @@ from specbeam.experiments.runner import run_notebook
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
-PARAMS = ("smoke", "cpu", "gpu")
+PARAMS = ("first", "full", "smoke", "gpu")
 QUICK = ("01_greedy", "08_report")  # executed in every test run; the others are marked slow
 
 if not NOTEBOOKS:

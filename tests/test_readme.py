@@ -1,4 +1,4 @@
-"""What README says is there: files, commands, options, names; its examples run."""
+"""What the pages for readers say is there: files, headings, commands, options, names; their examples run."""
 
 import ast
 import re
@@ -16,13 +16,21 @@ from specbeam.apps.cli.main import app
 from specbeam.pictures.palette import STATES
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path: path.read_text(encoding="utf-8")
+    for path in (
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+        *(ROOT / folder / "README.md" for folder in ("notebooks", "specbeam")),
+        ROOT / "notebooks" / "TRIED.md",
+    )
+}
+README, TEXT = PAGES[ROOT / "README.md"], "\n".join(PAGES.values())
 PICTURE = ROOT / "notebooks" / "pictures" / "beam_tree.svg"
 COMMANDS = typer.main.get_command(app)
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.M | re.S)
 
 
 def block_with(words: str) -> str:
@@ -43,16 +51,27 @@ def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def test_links_lead_to_files_and_headings_that_are_there():
-    targets = [t for t in re.findall(r"\]\(([^)\s]+)\)", README) if "://" not in t]
-    headings = {slug(each) for each in re.findall(r"^#+ (.+)$", README, re.M)}
-    assert targets and not [t for t in targets if t.startswith("#") and t[1:] not in headings]
-    assert not [t for t in targets if not t.startswith("#") and not (ROOT / t).exists()]
+def headings(page: Path) -> set[str]:
+    return {slug(each) for each in re.findall(r"^#+ (.+)$", PAGES[page], re.M)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings_that_are_there(page):
+    targets = [t for t in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]) if "://" not in t]
+    for target in targets:
+        file, _, heading = target.partition("#")
+        path = (page.parent / file).resolve() if file else page
+        assert path.exists(), target
+        assert not heading or heading in headings(path), target
+
+
+def test_the_front_page_is_short():
+    assert README.count("\n") <= 200
 
 
 def test_files_that_the_pages_for_readers_name_are_there():
     house = (ROOT / "specbeam" / "README.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`((?:specbeam|tests)/[\w/.]+)`", README + house))
+    named = set(re.findall(r"`((?:specbeam|tests)/[\w/.]+)`", TEXT))
     named |= {
         f"specbeam/{path}"
         for path in re.findall(r"`(\w+/[\w/.]*|\w+\.py)`", house)
@@ -80,7 +99,7 @@ def test_commands_have_the_options_that_are_shown():
 
 def test_make_has_the_targets_that_are_named():
     known = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
-    named = {arguments[0] for arguments in lines("make")} | set(re.findall(r"`make ([a-z-]+)", README))
+    named = {arguments[0] for arguments in lines("make")} | set(re.findall(r"`make ([a-z-]+)", TEXT))
     assert named <= known
 
 

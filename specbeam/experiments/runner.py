@@ -57,10 +57,11 @@ def run_notebook(
     `variables` are environment variables for the kernel.
 
     Leaves `<name>.ipynb` and `<name>.json` in `out_dir`, and `<name>.log` when the kernel's process printed something
-    past the notebook. All are written aside and moved there at the end, so an interrupted run changes nothing. Raises
+    past the notebook. All are written aside and moved there at the end, so a killed run changes nothing. Raises
     ValueError before anything runs for wrong parameters, a name that another notebook's run has, or a run of that name
     that has not ended. Raises RunFailed for a run that is not accepted: the notebook is then kept as
-    `<name>.failed.ipynb` beside a record with status "failed".
+    `<name>.failed.ipynb` beside a record with status "failed". An interrupted run leaves the same, and the interrupt
+    goes on.
     """
     path, out_dir = Path(path).resolve(), Path(out_dir).resolve()
     name = path.stem if name is None else checked_name(name)
@@ -70,7 +71,7 @@ def run_notebook(
     refuse_foreign(out_dir, name, path.stem)
     busy = f"{name} is running in {out_dir}: wait for it, or give this run another name."
     with exclusive(out_dir / f".{name}.lock", busy), scratch_files(out_dir, name) as (executed, recorded, log):
-        hashes = notebook_sha256(path), sources_sha256()
+        hashes, interrupt = (notebook_sha256(path), sources_sha256()), None
         started = time.perf_counter()
         places = {RECORD_VARIABLE: str(recorded), NOTEBOOK_VARIABLE: str(path)}
         with open(log, "wb") as output:
@@ -89,14 +90,18 @@ def run_notebook(
                     kernel_manager_class=kernel.manager,
                 )
                 record = _accept(executed, recorded)
-            except Exception as error:  # the kernel, papermill and the checks raise types without a common base
+            except (Exception, KeyboardInterrupt) as error:  # what libraries raise here has no common base
                 record = RunRecord(path.stem, **environment(path.stem))
                 record.status, record.error = "failed", _reason(error, kernel, timeout)
+                if isinstance(error, KeyboardInterrupt) or getattr(error, "ename", None) == "KeyboardInterrupt":
+                    interrupt = error if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt()
         record.parameters = {**record.parameters, **resolved}
         record.seconds = round(time.perf_counter() - started, 3)
         record.notebook_sha256, record.versions[SOURCES] = hashes
         record.save(recorded)
         publish(out_dir, name, executed, recorded, log, ok=record.status == "ok")
+    if interrupt is not None:
+        raise interrupt
     if record.status != "ok":
         raise RunFailed(record, out_dir / f"{name}.failed.ipynb")
     return record
@@ -166,8 +171,10 @@ def _accept(executed: Path, recorded: Path) -> RunRecord:
     return RunRecord.load(recorded)
 
 
-def _reason(error: Exception, kernel: Kernel, timeout: float | None) -> str:
+def _reason(error: BaseException, kernel: Kernel, timeout: float | None) -> str:
     """One line. Papermill keeps the cell's own error apart from its message, which holds the whole traceback."""
+    if isinstance(error, KeyboardInterrupt) or getattr(error, "ename", None) == "KeyboardInterrupt":
+        return f"Interrupted {error}".rstrip() + f" in the cell {_first(kernel.cell)}"
     if isinstance(error, CellTimeoutError):
         return f"Timed out: the run took longer than {timeout:g} s, and was in the cell {_first(kernel.cell)}"
     if isinstance(error, DeadKernelError):

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -34,8 +34,16 @@ FIRST_PARAMETERS = 6  # that a row shows unfolded
 LONGEST = 160  # characters of a value in the index; the run's page has it whole
 
 
-def write_reports(runs_dir: str | Path = "build/runs", out_dir: str | Path = "build/reports") -> Path:
+def write_reports(
+    runs_dir: str | Path = "build/runs",
+    out_dir: str | Path = "build/reports",
+    changed: Collection[str] | None = None,
+    coming: Sequence[tuple[str, str]] = (),
+) -> Path:
     """Write `<name>.html` for every run and `index.html`; return the index's path.
+
+    While others are yet to run, the pages of `changed` runs are enough, and `coming` has the names and titles of the
+    notebooks that follow, the running one first.
 
     A run whose page cannot be made is listed with the reason. Raises ValueError when `runs_dir` does not exist.
     """
@@ -43,12 +51,13 @@ def write_reports(runs_dir: str | Path = "build/runs", out_dir: str | Path = "bu
     runs = read_runs(runs_dir)
     problems = {}
     for run in runs:
-        if run.notebook is not None:
+        there = (out_dir / f"{run.name}.html").is_file()
+        if run.notebook is not None and (changed is None or run.name in changed or not there):
             try:
                 write_atomic(out_dir / f"{run.name}.html", page_html(run))
             except ValueError as error:
                 problems[run.name] = f"No page: {error}"
-    return write_atomic(out_dir / "index.html", index_html(runs, problems)).resolve()
+    return write_atomic(out_dir / "index.html", index_html(runs, problems, coming)).resolve()
 
 
 def page_html(run: Run) -> str:
@@ -76,8 +85,13 @@ def page_html(run: Run) -> str:
     return notebook_html(run.notebook, run.title, around)
 
 
-def index_html(runs: Sequence[Run], problems: dict[str, str] | None = None) -> str:
-    """The page that lists all runs. `problems` says, by the run's name, why a run has no page to link to."""
+def index_html(
+    runs: Sequence[Run], problems: dict[str, str] | None = None, coming: Sequence[tuple[str, str]] = ()
+) -> str:
+    """The page that lists all runs. `problems` says, by the run's name, why a run has no page to link to.
+
+    As long as there are notebooks `coming`, the page loads itself anew.
+    """
     problems = problems or {}
     differing = differing_parameters(run.record for run in runs)
     rows = [_row(run, differing.get(run.record.notebook, []), problems.get(run.name)) for run in runs]
@@ -93,6 +107,7 @@ def index_html(runs: Sequence[Run], problems: dict[str, str] | None = None) -> s
     script = TEMPLATES.get_template("index.js").render()
     return TEMPLATES.get_template("index.html.j2").render(
         rows=rows,
+        coming=coming,
         failed=sum(run.record.status == "failed" for run in runs),
         figures=figures,
         left_out=len(with_picture) - len(figures),

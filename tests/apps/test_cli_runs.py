@@ -1,7 +1,12 @@
 """`specbeam run` and `specbeam reports`: exit codes, and what they leave."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
+import pytest
 from notebook_factory import write_notebook
 from typer.testing import CliRunner
 
@@ -42,3 +47,70 @@ def test_the_command_writes_reports_and_prints_the_index(tmp_path):
     result = command("reports", "--runs-dir", tmp_path / "runs", "--out-dir", tmp_path / "pages")
     assert result.exit_code == 0
     assert "index.html" in result.stdout and (tmp_path / "pages" / "index.html").is_file()
+
+
+def test_an_index_grows_while_notebooks_run_and_says_what_comes(tmp_path):
+    """The second notebook reads the index that it finds when it runs."""
+    index, seen = tmp_path / "pages" / "index.html", tmp_path / "seen.html"
+    copy = f"import shutil; shutil.copy({str(index)!r}, {str(seen)!r})"
+    paths = [
+        write_notebook(tmp_path),
+        write_notebook(tmp_path, "02_second", code=(copy,)),
+        write_notebook(tmp_path, "03_b"),
+    ]
+    options = ("--out-dir", tmp_path / "runs", "--reports", tmp_path / "pages", "--no-progress")
+    result = command("run", *paths, *options)
+    assert result.exit_code == 0 and str(index) in result.output
+    meanwhile, afterwards = seen.read_text(), index.read_text()
+    assert 'href="01_toy.html"' in meanwhile and 'http-equiv="refresh"' in meanwhile
+    assert (
+        meanwhile.index("running") < meanwhile.index("02_second") < meanwhile.index("to come") < meanwhile.index("03_b")
+    )
+    assert "refresh" not in afterwards and 'href="03_b.html"' in afterwards
+
+
+def test_a_resumed_run_begins_at_the_first_notebook_that_has_no_run(tmp_path):
+    paths = [write_notebook(tmp_path, name) for name in ("01_toy", "02_b", "03_c")]
+    options = ("--out-dir", tmp_path / "runs", "--no-progress", "--resume")
+    records = [tmp_path / "runs" / f"{path.stem}.json" for path in paths]
+    assert command("run", *paths, *options).exit_code == 0
+    first = [record.stat().st_mtime_ns for record in records]
+    again = command("run", *paths, *options)
+    assert again.exit_code == 0 and "3 of 3 notebooks ran before" in again.output
+    assert [record.stat().st_mtime_ns for record in records] == first
+    records[1].unlink()
+    assert command("run", *paths, *options).exit_code == 0
+    later = [record.stat().st_mtime_ns for record in records]
+    assert later[0] == first[0] and later[2] > first[2]  # a later one may read the records of those before
+    assert command("run", *paths, *options, "-p", "num_beams=3").exit_code == 0
+    assert [json.loads(record.read_text())["parameters"]["num_beams"] for record in records] == [3, 3, 3]
+    assert command("run", *paths, *options, "-p", "num_beams=3", "--replace").exit_code == 0
+    assert records[0].stat().st_mtime_ns > later[0]
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_leaves_a_record_that_says_so_and_the_next_call_goes_on(tmp_path, sent, code):
+    started = tmp_path / "started"
+    wait = f"import pathlib, time\npathlib.Path({str(started)!r}).touch()\nwhile True: time.sleep(0.1)"
+    paths = [
+        write_notebook(tmp_path),
+        write_notebook(tmp_path, "02_slow", code=(wait,)),
+        write_notebook(tmp_path, "03_c"),
+    ]
+    runs, pages = tmp_path / "runs", tmp_path / "pages"
+    arguments = ["run", *paths, "--out-dir", runs, "--reports", pages, "--resume", "--no-progress"]
+    command_line = [sys.executable, "-c", "from specbeam.apps.cli.main import app; app()", *map(str, arguments)]
+    with subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True) as process:
+        while not started.exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(sent)
+        assert "interrupted: 02_slow" in process.communicate()[1]
+    assert process.returncode == code
+    record = RunRecord.load(runs / "02_slow.json")
+    assert record.status == "failed" and (record.error or "").startswith("Interrupted")
+    assert sorted(item.name for item in runs.iterdir() if "running" in item.name) == []
+    index = (pages / "index.html").read_text()
+    assert "Interrupted" in index and 'href="01_toy.html"' in index and "refresh" not in index
+    write_notebook(tmp_path, "02_slow")
+    again = command(*arguments)
+    assert again.exit_code == 0 and "1 of 3 notebooks ran before" in again.output
