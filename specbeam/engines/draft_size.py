@@ -26,6 +26,7 @@ LEVEL_SHARE = 0.06  # what a level of drafting costs, in passes over one token, 
 TOO_FAST = 0.8  # of what the curve says; a short context alone makes a pass 5 % faster
 FEWEST_PASSES = 8
 ALIKE = 0.98  # of two sizes that differ by less than 2 % the smaller is taken
+WORTH = 1.05  # by how much drafting has to be faster than none: estimates are noisy, and the best of many is flattered
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class AdaptiveDraftSize(DraftSize):
         levels = (TRUST * self._usual_levels + self._levels) / (TRUST + self._counted)
         pass_s = self.latency(prompts * (self._sizes + missing))
         speed = self.steps() / (pass_s + self._level_s * levels)
-        best = int((speed >= ALIKE * speed.max()).argmax())
+        best = int((speed >= ALIKE * speed.max()).argmax()) if speed.max() > WORTH * speed[0] else 0
         if self._passes == self._look:
             self._wait = EXPLORE if best else 2 * self._wait
             self._look += self._wait

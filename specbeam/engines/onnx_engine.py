@@ -133,7 +133,9 @@ class OnnxEngine(TorchEngine):
             layer.end(used + width)
         self.tokens += input_ids.numel()
         self._read_off = norms.view(batch, -1), log_probs.view(batch, -1, count), tokens.view(batch, -1, count)
-        return logits, None if states is None else states[:, :, self._states]
+        if states is not None and self._states != [*range(states.shape[2])]:
+            states = states[:, :, self._states]
+        return logits, states
 
     def _output(self, pick: Callable[[Tensor], Tensor], logits: Tensor, states: Tensor | None) -> Output:
         if not self._exported:
