@@ -174,7 +174,7 @@ def _accept(executed: Path, recorded: Path) -> RunRecord:
 def _reason(error: BaseException, kernel: Kernel, timeout: float | None) -> str:
     """One line. Papermill keeps the cell's own error apart from its message, which holds the whole traceback."""
     if isinstance(error, KeyboardInterrupt) or getattr(error, "ename", None) == "KeyboardInterrupt":
-        return f"Interrupted {error}".rstrip() + f" in the cell {_first(kernel.cell)}"
+        return f"Interrupted {error}".rstrip() + (f" in the cell {_first(kernel.cell)}" if kernel.cell else "")
     if isinstance(error, CellTimeoutError):
         return f"Timed out: the run took longer than {timeout:g} s, and was in the cell {_first(kernel.cell)}"
     if isinstance(error, DeadKernelError):

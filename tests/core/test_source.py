@@ -102,6 +102,7 @@ def test_a_finished_prompt_is_forwarded_no_more(method: str, beams: int) -> None
     options: dict[str, Any] = {
         "max_new_tokens": 30,
         **({"num_beams": beams, "early_stopping": True} if beams > 1 else {}),
+        **({"num_assistant_tokens": 6} if method.startswith("speculative") else {}),
     }
     pair = fake_pair(model, sb.RecallDraft())
     steps = [sb.METHODS[method](pair, each, **options).stats.steps for each in one_by_one(inputs)]

@@ -106,15 +106,13 @@ def test_a_wrong_parameter_stops_before_anything_runs(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_an_interrupted_run_changes_nothing(tmp_path, monkeypatch):
+def test_an_interrupted_run_leaves_a_record_that_says_so_and_nothing_half_written(tmp_path, monkeypatch):
     path, out_dir = write_notebook(tmp_path), tmp_path / "runs"
     RunRecord("01_toy").save(out_dir / "01_toy.json")
     write_notebook(out_dir)
-    before = {item.name: item.read_text() for item in out_dir.iterdir()}
 
     (out_dir / ".01_toy.0123abcd.running.ipynb").touch()  # of a run that was killed
     (out_dir / ".01_toy_2.0123abcd.running.ipynb").touch()
-    kept = {**before, ".01_toy_2.0123abcd.running.ipynb": ""}
 
     def interrupted(_source, executed, **_options):
         with open(executed, "w") as file:
@@ -124,4 +122,6 @@ def test_an_interrupted_run_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("specbeam.experiments.runner.papermill.execute_notebook", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(path, out_dir)
-    assert {item.name: item.read_text() for item in out_dir.iterdir()} == kept
+    assert names(out_dir) == [".01_toy_2.0123abcd.running.ipynb", "01_toy.failed.ipynb", "01_toy.json"]
+    record = RunRecord.load(out_dir / "01_toy.json")
+    assert record.status == "failed" and (record.error or "").startswith("Interrupted")
