@@ -7,8 +7,6 @@ the whole process would be the same in effect, and forbid all other code in it t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import onnxruntime
@@ -33,14 +31,3 @@ def open_runtime(graph: bytes, options: Any = None) -> Any:
             raise
         options.use_per_session_threads = False  # somebody has made such a pool, and then all have to use it
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-@contextmanager
-def torch_on_one_thread() -> Iterator[None]:
-    """PyTorch's own threads spin for a while after each operator that used them, and would take a core from a pass."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
