@@ -9,7 +9,7 @@ May import `core`, `files` and `compat`. Read in this order:
     sequences      the engine for models that cannot take a tree
     rope           frequencies that depend on the length of the text: which depths share a pass
     cuda_graphs, graph_engine   passes recorded and replayed on a GPU
-    onnx_export, onnx_graph     a pass as a graph of ONNX Runtime
+    onnx_attention, onnx_export, onnx_rewrite, onnx_graph   a pass as a graph of ONNX Runtime
     onnx_threads, onnx_session, onnx_engine   running it over the cache
     onnx_check, onnx_store, onnx_passes   comparing it with PyTorch, keeping it, and giving out engines
     probe          tries a model of an unknown family on a tiny tree
