@@ -18,6 +18,10 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-com
 install = begin=$$SECONDS; while sleep 10; do echo "  installing $(1) … $$((SECONDS - begin)) s"; done & ticking=$$!; \
 	trap 'kill $$ticking 2>/dev/null' EXIT; $(PIP_INSTALL) $(2); echo "  installed $(1): $$((SECONDS - begin)) s"
 
+# Containers often set this; then every process, each notebook's kernel included, would compile PyTorch and transformers
+# again, for 15 seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help

@@ -35,7 +35,12 @@ def without_forbidden(tops: Tops, processors: LogitsProcessorList, length: int) 
     """What is left of the likeliest tokens after sequences of so many tokens: as many in each row."""
     rules = [_RULES[type(each)](each, length) for each in processors]
     forbidden = [np.asarray(tokens).reshape(-1) for tokens, active in rules if active]
-    if not forbidden or not (gone := np.isin(tops.tokens, np.concatenate(forbidden))).any():
+    if not forbidden or not (gone := _is_in(tops.tokens, np.concatenate(forbidden))).any():
         return tops
     left = np.argsort(gone, axis=-1, kind="stable")[..., : gone.shape[-1] - gone.sum(-1).max()]
     return Tops(*[np.take_along_axis(each, left, -1) for each in tops])
+
+
+def _is_in(tokens: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """`np.isin`, which takes a third of a millisecond, of mostly one or two."""
+    return (tokens[..., None] == some).any(-1) if len(some) <= 8 else np.isin(tokens, some)

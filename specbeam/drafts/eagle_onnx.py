@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from specbeam.engines.onnx_engine import WholeLayer
+from specbeam.engines.onnx_cache import Bank
 from specbeam.engines.onnx_threads import open_runtime
 
 from .eagle_engine import EagleEngine, Rows
@@ -36,7 +36,7 @@ class OnnxEagleEngine(EagleEngine):
         config, width = self.model.config, input_ids.shape[1]
         if not self._cache.is_initialized:
             empty = torch.empty(len(input_ids), config.key_heads, 0, config.head_dim)
-            self._cache.growth = WholeLayer.growth
+            self._cache.growth = Bank.growth
             self._cache.lazy_initialization(empty, empty)
         used, past = self._cache.used, self._cache.buffers
         if not past[0].shape[2]:

@@ -20,28 +20,11 @@ from transformers import PreTrainedModel
 from specbeam.core.scorer import Output, Request
 
 from .families import Traits, check_positions
+from .onnx_cache import Bank
 from .onnx_session import Session
 from .torch_engine import TorchEngine, allowed
-from .tree_cache import SlotLayer
 
 _HIDDEN = torch.finfo(torch.float32).min
-
-
-class WholeLayer(SlotLayer):
-    """A layer that passes are shown whole: slots that are not in use cost as much as others.
-
-    In memory the heads of a slot stand side by side, as a linear layer gives them.
-    """
-
-    growth = 64
-
-    def _zeros(self, like: Tensor, slots: int) -> Tensor:
-        return like.new_zeros((len(like), slots, like.shape[1], like.shape[3])).transpose(1, 2)
-
-
-def _by_token(layer: SlotLayer) -> list[Tensor]:
-    """Keys and values of a `WholeLayer`, (batch, slots, heads * head dim), without a copy."""
-    return [buffer.transpose(1, 2).flatten(2) for buffer in layer.buffers]
 
 
 class OnnxEngine(TorchEngine):
@@ -73,10 +56,10 @@ class OnnxEngine(TorchEngine):
     def _start(self, seen: np.ndarray) -> None:
         super()._start(seen)
         if self._exported:
-            empty = [torch.empty(len(seen), heads, 0, dim) for heads, dim in self._session.layout.shapes]
-            for keys, values in zip(empty[::2], empty[1::2], strict=True):
-                self.cache.layers.append(layer := WholeLayer())
-                layer.lazy_initialization(keys, values)
+            banks = self._session.layout.banks
+            self._banks = [Bank(len(seen), len(numbers), width) for width, numbers in banks.items()]
+            self.cache.layers = [*self._banks]
+            self._bound: tuple[Any, ...] = ()
 
     def _makes_masks(self, seen: np.ndarray) -> bool:
         return not self._exported and super()._makes_masks(seen)
@@ -86,9 +69,9 @@ class OnnxEngine(TorchEngine):
         if not self._exported:
             return super()._mask(visible, positions, slot_positions)
         batch, rows, slots = visible.shape
-        for layer in self.cache.layers:
-            layer.reserve(slots, layer.growth)
-        used, room = slots - rows, self._room()
+        for bank in self._banks:
+            bank.reserve(slots, bank.growth)
+        used, room = slots - rows, self._banks[0].shown
         masks = []
         for shown in allowed(self.traits, visible, positions, slot_positions).values():
             mask = torch.full((batch, 1, rows, room + rows), _HIDDEN)
@@ -96,13 +79,6 @@ class OnnxEngine(TorchEngine):
             mask[..., room:].masked_fill_(shown[..., used:], 0.0)
             masks.append(mask)
         return masks
-
-    def _room(self) -> int:
-        """Slots of the past that a pass is shown: at least one, as products over nothing are not all alike."""
-        layer = self.cache.layers[0]
-        if not layer.used or layer.batch > 1:
-            return layer.buffers[0].shape[2] if layer.used else 1
-        return min(-(-layer.used // WholeLayer.growth) * WholeLayer.growth, layer.buffers[0].shape[2])
 
     def _forward(
         self, input_ids: Tensor, mask: Any, positions: Tensor, slot_positions: np.ndarray | None, **options: Any
@@ -115,27 +91,26 @@ class OnnxEngine(TorchEngine):
         rows = torch.arange(width)[-options.get("logits_to_keep", width) :]
         logits = torch.empty(batch, len(rows), self._session.vocabulary)
         count = min(self._top_tokens, self._session.vocabulary)
-        used, room, past, new = self.cache.layers[0].used, self._room(), [], []
-        for layer in self.cache.layers:
-            for stored in _by_token(layer):
-                past.append(stored[:, :room] if used else stored.new_zeros(batch, 1, stored.shape[2]))
-                new.append(stored[:, used : used + width])
-        if batch > 1:  # the new slots of several prompts do not lie side by side
-            new = [torch.empty_like(each, memory_format=torch.contiguous_format) for each in new]
-        inputs = [input_ids.contiguous(), positions.contiguous(), rows, torch.zeros(count, dtype=torch.long)]
-        norms, log_probs, tokens, states = self._session.run(
-            [*inputs, *mask, *past], logits, new, bool(self.state_layers)
-        )
-        for index, layer in enumerate(self.cache.layers):
-            if batch > 1:
-                for stored, states_of in zip(_by_token(layer), new[2 * index : 2 * index + 2], strict=True):
-                    stored[:, used : used + width] = states_of
-            layer.end(used + width)
+        inputs = [input_ids.contiguous(), positions.contiguous(), rows, torch.zeros(count, dtype=torch.long), *mask]
+        top, states, new = self._session.run(self._binding(), inputs, logits, bool(self.state_layers))
+        for bank, fresh in zip(self._banks, new, strict=True):
+            bank.append(fresh)
         self.tokens += input_ids.numel()
-        self._read_off = norms.view(batch, -1), log_probs.view(batch, -1, count), tokens.view(batch, -1, count)
+        self._read_off = [each.unflatten(0, (batch, -1)) for each in top]
         if states is not None and self._states != [*range(states.shape[2])]:
             states = states[:, :, self._states]
         return logits, states
+
+    def _binding(self) -> Any:
+        """The slots of the past, bound for a pass: anew only where there are more of them, or elsewhere."""
+        stretch = [(each.batch, each.shown, each.buffers[0].shape, each.buffers[0].data_ptr()) for each in self._banks]
+        if not self._bound or self._bound[0] != stretch:
+            numbers, past = self._session.layout.banks.values(), {}
+            for bank, some in zip(self._banks, numbers, strict=True):
+                past |= zip(some, bank.past(), strict=True)
+            tensors = [past[number] for number in range(len(past))]
+            self._bound = stretch, self._session.bind(tensors), tensors
+        return self._bound[1]
 
     def _output(self, pick: Callable[[Tensor], Tensor], logits: Tensor, states: Tensor | None) -> Output:
         if not self._exported:

@@ -70,7 +70,8 @@ class Pass(nn.Module):
         answer = [logits, log_normalizers[:, 0], best.values - log_normalizers, best.indices]
         if layers:
             answer.append(torch.stack([output.hidden_states[layer] for layer in layers], 2))
-        return *answer, *[by_token(each) for layer in cache.layers for each in layer.new]
+        new = [by_token(each) for layer in cache.layers for each in layer.new]
+        return *answer, *[torch.cat([new[number] for number in bank]) for bank in self._layout.banks.values()]
 
 
 def why_not(model: PreTrainedModel, traits: Traits) -> str | None:

@@ -29,15 +29,28 @@ class Layout(NamedTuple):
     @property
     def inputs(self) -> list[str]:
         masks = [f"mask_{i}" for i in range(len(self.kinds))]
-        return ["input_ids", "position_ids", "rows", "top", *masks, *self._each("past")]
+        return ["input_ids", "position_ids", "rows", "top", *masks, *self.past]
+
+    @property
+    def past(self) -> list[str]:
+        return [f"past_{i}" for i in range(len(self.shapes))]
 
     @property
     def outputs(self) -> list[str]:
         states = ["states"] if self.state_layers else []
-        return ["logits", "log_normalizers", "top_log_probs", "top_tokens", *states, *self._each("new")]
+        return ["logits", "log_normalizers", "top_log_probs", "top_tokens", *states, *self.new]
 
-    def _each(self, name: str) -> list[str]:
-        return [f"{name}_{i}" for i in range(len(self.shapes))]
+    @property
+    def new(self) -> list[str]:
+        return [f"new_{width}" for width in self.banks]
+
+    @property
+    def banks(self) -> dict[int, list[int]]:
+        """By heads * head dim, which of `shapes` have that width: the new ones of these come out together."""
+        banks: dict[int, list[int]] = {}
+        for number, (heads, dim) in enumerate(self.shapes):
+            banks.setdefault(heads * dim, []).append(number)
+        return banks
 
 
 class Graph:

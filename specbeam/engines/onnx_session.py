@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,38 +36,49 @@ class Session:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(each.numpy()) for each in self._weights.values()]
         options.add_external_initializers([*self._weights], values)
         self._runtime: Any = open_runtime(graph.content, options)
-        self._taken = {each.name for each in self._runtime.get_inputs()}
+        self._known = {each.name for each in (*self._runtime.get_inputs(), *self._runtime.get_outputs())}
         shapes = {each.name: each.shape for each in self._runtime.get_outputs()}
         self.vocabulary, self._hidden_size = int(shapes["logits"][-1]), shapes.get("states", [0])[-1]
         self._modules, self._versions = _modules(model), _versions(model)
 
-    def run(
-        self, inputs: Sequence[Tensor], logits: Tensor, new: Sequence[Tensor], with_states: bool
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """A pass over `inputs`, in the layout's order.
+    def bind(self, past: Sequence[Tensor]) -> Any:
+        """For `run`: what passes share that see these slots, which have to stay where they are in memory."""
+        binding = self._runtime.io_binding()
+        self._bind(binding.bind_input, self.layout.past, past)
+        return binding
 
-        Logits (batch, rows, vocabulary), and the keys and values of the new tokens, (batch, tokens, heads * head dim)
-        each, are written where the caller has room for them. Returns the normalisers of the logits (rows,), the
-        likeliest tokens' log-probabilities and the tokens (rows, top) each, and hidden states (batch, tokens, layers,
-        hidden size) if asked for.
+    def run(
+        self, binding: Any, inputs: Sequence[Tensor], logits: Tensor, with_states: bool
+    ) -> tuple[list[Tensor], Tensor | None, list[Tensor]]:
+        """A pass over `inputs`, in the layout's order up to its past.
+
+        Logits (batch, rows, vocabulary) are written where the caller has room for them. Returns
+
+        * the normalisers of the logits (rows,), the likeliest tokens' log-probabilities and the tokens (rows, top),
+        * hidden states (batch, tokens, layers, hidden size) if asked for,
+        * the keys and values of the new tokens, (layers, batch, tokens, heads * head dim) of each bank.
 
         Raises RuntimeError, as PyTorch does, where memory does not suffice.
         """
-        binding, rows, top = self._runtime.io_binding(), logits.shape[0] * logits.shape[1], inputs[3].shape[0]
-        for name, each in zip(self.layout.inputs, inputs, strict=True):
-            if name in self._taken:
-                binding.bind_input(name, "cpu", 0, _TYPES[each.dtype], each.shape, each.data_ptr())
+        batch, tokens = inputs[0].shape
+        rows, top, layout = batch * logits.shape[1], len(inputs[3]), self.layout
         found = [torch.empty(rows), torch.empty(rows, top), torch.empty(rows, top, dtype=torch.int64)]
-        if with_states:
-            found.append(torch.empty(*inputs[0].shape, len(self.layout.state_layers), self._hidden_size))
-        names = [name for name in self.layout.outputs if with_states or name != "states"]
-        for name, each in zip(names, [logits.flatten(0, 1), *found, *new], strict=True):
-            binding.bind_output(name, "cpu", 0, _TYPES[each.dtype], each.shape, each.data_ptr())
+        states = torch.empty(batch, tokens, len(layout.state_layers), self._hidden_size) if with_states else None
+        new = [torch.empty(len(bank) * batch, tokens, width) for width, bank in layout.banks.items()]
+        names = [name for name in layout.outputs if with_states or name != "states"]
+        outputs = [logits.flatten(0, 1), *found, *([] if states is None else [states]), *new]
+        self._bind(binding.bind_input, layout.inputs[: len(inputs)], inputs)
+        self._bind(binding.bind_output, names, outputs)
         try:
             self._runtime.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's own classes derive from no other
             raise RuntimeError(f"ONNX Runtime: {error}") from error
-        return found[0], found[1], found[2], found[3] if with_states else None
+        return found, states, [each.unflatten(0, (-1, batch)) for each in new]
+
+    def _bind(self, bind: Callable[..., None], names: Sequence[str], tensors: Sequence[Tensor]) -> None:
+        for name, each in zip(names, tensors, strict=True):
+            if name in self._known:
+                bind(name, "cpu", 0, _TYPES[each.dtype], each.shape, each.data_ptr())
 
     def serves(self, model: PreTrainedModel) -> bool:
         """Whether the weights of `model` and PyTorch's threads are those that the session was opened on."""

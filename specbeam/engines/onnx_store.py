@@ -32,7 +32,7 @@ from .onnx_export import OPSET, exported, layout_of, weights, why_not
 from .onnx_graph import Graph
 from .onnx_session import Session
 
-FORMAT = 3  # increase it when graphs change, so that those of before are not used
+FORMAT = 4  # increase it when graphs change, so that those of before are not used
 SHIPPED = Path(__file__).with_name("graphs")
 _MADE_BY = ("torch", "transformers", "onnxscript")
 _NAMES = ("_name_or_path", "name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")

@@ -7,10 +7,13 @@ the whole process would be the same in effect, and forbid all other code in it t
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any
 
 import onnxruntime
 import torch
+from threadpoolctl import ThreadpoolController
 
 
 def open_runtime(graph: bytes, options: Any = None) -> Any:
@@ -31,3 +34,16 @@ def open_runtime(graph: bytes, options: Any = None) -> Any:
             raise
         options.use_per_session_threads = False  # somebody has made such a pool, and then all have to use it
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def torch_on_one_thread() -> AbstractContextManager[Any]:
+    """Within it PyTorch uses one thread here: more would spin after every operator, and take a core from a pass.
+
+    OpenMP keeps the number for each thread that calls it; `torch.set_num_threads` would change it for all.
+    """
+    return _openmp().limit(limits=1)
+
+
+@cache
+def _openmp() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="openmp")

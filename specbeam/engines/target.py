@@ -228,7 +228,12 @@ class Target:
             else:
                 levels = self._level_s.setdefault(tuple(map(type, getattr(draft, "drafts", [draft]))), {})
                 size = AdaptiveDraftSize(self.latency, self.correct_latency, levels)
-            scorer = TreeScorer(self.engine(draft.state_layers if draft else ()))
+            engine = self.engine(draft.state_layers if draft else ())
+            if engine.runtime == "onnx":
+                from .onnx_threads import torch_on_one_thread
+
+                held.enter_context(torch_on_one_thread())
+            scorer = TreeScorer(engine)
             source = Source(scorer, draft, size, observers, partial(recover_memory, size, ranks))
             held.callback(source.finish)
             yield source

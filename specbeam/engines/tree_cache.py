@@ -45,7 +45,9 @@ class SlotLayer(DynamicLayer):
         self.reserve(end, self.growth)
         for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[: self.batch, :, self.used : end] = states
-        return self.end(end)
+        self.end(end)
+        assert self.keys is not None and self.values is not None
+        return self.keys, self.values
 
     def reserve(self, slots: int, room: int) -> None:
         """See that there is room for so many slots, and make `room` beyond them where there was not."""
@@ -76,17 +78,16 @@ class SlotLayer(DynamicLayer):
                         row[:, start + place] = row[:, start + slot]
         self.end(start + kept)
 
-    def end(self, slots: int) -> tuple[Tensor, Tensor]:
-        """The first so many slots are in use, and none behind them; returns their keys and values."""
+    def end(self, slots: int) -> None:
+        """The first so many slots are in use, and none behind them."""
         self.used = slots
         self.keys, self.values = [buffer[: self.batch, :, :slots] for buffer in self.buffers]
-        return self.keys, self.values
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order; a row may come more than once."""
         for index, buffer in enumerate(self.buffers):
             try:
-                chosen = buffer[rows.to(buffer.device)]
+                chosen = self._chosen(buffer, rows.to(buffer.device))
                 if self.stay:
                     buffer[: len(rows)] = chosen
                 else:
@@ -98,6 +99,9 @@ class SlotLayer(DynamicLayer):
                     buffer[place] = buffer[row]
         self.batch = len(rows)
         self.end(self.used)
+
+    def _chosen(self, buffer: Tensor, rows: Tensor) -> Tensor:
+        return buffer[rows]
 
     def again(self, batch: int) -> bool:
         """Begin anew with `batch` prompts in the same buffers; whether they have the rows."""

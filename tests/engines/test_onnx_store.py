@@ -184,6 +184,26 @@ def test_the_number_of_threads_is_that_of_pytorch(exports: list[Any]) -> None:
         torch.set_num_threads(threads)
 
 
+def test_within_a_decode_pytorch_keeps_to_one_thread_and_other_threads_notice_nothing(exports: list[Any]) -> None:
+    model, threads, seen = llama(), torch.get_num_threads(), []
+
+    class Watching(sb.Draft):
+        def propose(self, tree: Any, node: int) -> list[Any]:
+            elsewhere = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+            elsewhere.start()
+            elsewhere.join()
+            seen.append(torch.get_num_threads())
+            return []
+
+    try:
+        torch.set_num_threads(3)
+        Target.of(model).use_onnx()
+        sb.speculative(fake_pair(model, Watching()), PROMPT, max_new_tokens=3, num_assistant_tokens=2)
+        assert seen[:2] == [3, 1] and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_the_random_numbers_of_the_user_go_on_as_if_nothing_had_been_exported(exports: list[Any]) -> None:
     model = llama()
     torch.manual_seed(3)
