@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -198,6 +198,14 @@ class Target:
         self._latency = self._latency or latency_of(self)
         return self._latency
 
+    def undisturbed(self) -> AbstractContextManager[Any]:
+        """Within it nothing else here takes processors from passes."""
+        if self.onnx is None:
+            return nullcontext()
+        from .onnx_threads import torch_on_one_thread
+
+        return torch_on_one_thread()
+
     def correct_latency(self) -> None:
         """Measure the curve again: passes were clearly faster than it says.
 
@@ -228,12 +236,8 @@ class Target:
             else:
                 levels = self._level_s.setdefault(tuple(map(type, getattr(draft, "drafts", [draft]))), {})
                 size = AdaptiveDraftSize(self.latency, self.correct_latency, levels)
-            engine = self.engine(draft.state_layers if draft else ())
-            if engine.runtime == "onnx":
-                from .onnx_threads import torch_on_one_thread
-
-                held.enter_context(torch_on_one_thread())
-            scorer = TreeScorer(engine)
+            scorer = TreeScorer(self.engine(draft.state_layers if draft else ()))
+            held.enter_context(self.undisturbed())
             source = Source(scorer, draft, size, observers, partial(recover_memory, size, ranks))
             held.callback(source.finish)
             yield source
