@@ -25,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev model graph lab run-notebooks run reports demo bench gpu-check test test-all fuzz \
+.PHONY: help setup setup-dev model graph lab run-notebooks run reports publish demo bench gpu-check test test-all fuzz \
 	lint format typecheck strip lock lock-peers clean
 
 help:  ## List the targets
@@ -69,7 +69,10 @@ run: $(READY)  ## Run one notebook: make run NB=04_speculative_beam PARAMS=smoke
 		--params $(PARAMS) $(ARGS)
 
 reports: $(READY)  ## Write build/reports from the runs in build/runs
-	@$(BIN)/specbeam reports
+	@$(BIN)/specbeam reports $(ARGS)
+
+publish: $(READY)  ## Make notebooks/records out of the runs of make run-notebooks PARAMS=full
+	@$(BIN)/specbeam publish --params full $(ARGS)
 
 demo: model $(DEV_READY)  ## Open the web page on this machine (ARGS="--port 7861 --target …")
 	$(BIN)/specbeam demo $(ARGS)

@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from .cpu import cpu
+
 NOTEBOOK_VARIABLE = "SPECBEAM_NOTEBOOK"  # the source that the runner executes
 SOURCES = "specbeam_sources"  # the entry of a record's versions that holds `sources_sha256`
 PACKAGES = ("specbeam", "torch", "transformers", "tokenizers", "numpy")
@@ -26,7 +28,9 @@ def environment(notebook: str) -> dict[str, Any]:
     status = _git(root, "status", "--porcelain")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     kinds = Counter(torch.cuda.get_device_name(index) for index in range(gpus))  # a record's device is only "cuda:0"
-    machine = [f"{platform.system()} {platform.machine()}", f"{os.cpu_count()} cores"]
+    processor = cpu()
+    widest = [unit.upper() for unit in processor["vector_units"][-1:]]
+    machine = [f"{platform.system()} {platform.machine()}", processor["name"], *widest, f"{os.cpu_count()} cores"]
     return {
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **_versions()},

@@ -117,6 +117,10 @@ class Picture:
     def _repr_html_(self) -> str:
         return self.html()
 
+    def _repr_svg_(self) -> str:
+        """For readers that show no styles, as GitHub does; JupyterLab and the reports take the HTML."""
+        return self.svg()
+
     def html(self, *, follow: bool = False) -> str:
         """One <div> with its own style; wide pictures scroll within it.
 

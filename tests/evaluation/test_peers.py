@@ -14,11 +14,11 @@ from rich.console import Console
 from specbeam.evaluation.bench.cases import Case
 from specbeam.evaluation.bench.peers import measure, report
 from specbeam.evaluation.bench.peers.contenders import SPECBEAM, TRANSFORMERS, Contender, started
-from specbeam.evaluation.bench.peers.cpu import cpu
 from specbeam.evaluation.bench.peers.environment import Environment
 from specbeam.evaluation.bench.peers.process import PeerError, Unsupported, Worker
 from specbeam.evaluation.bench.peers.report import about, load_record, record, remarks, rows, text_rows
 from specbeam.evaluation.bench.peers.turns import take_turns
+from specbeam.experiments.cpu import cpu
 
 INPUTS = [{"input_ids": torch.tensor([[5, 6, first]])} for first in (7, 8)]
 CASES = [Case("chat", 1, inputs=INPUTS), Case("chat", 4, inputs=INPUTS[:1])]

@@ -13,6 +13,7 @@ from .demo import demo
 from .distill import distill
 from .generate_options import options
 from .gpu_check import gpu_check
+from .publish import publish
 from .records import records
 from .runs import reports, run
 from .sweep import sweep
@@ -38,5 +39,5 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for command in (generate, compare, run, sweep, reports, records, bench, gpu_check, distill, demo, options):
+for command in (generate, compare, run, sweep, reports, publish, records, bench, gpu_check, distill, demo, options):
     app.command()(command)

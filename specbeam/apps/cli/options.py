@@ -29,7 +29,8 @@ Runs = Annotated[Path, typer.Option(help="Folder of executed notebooks and recor
 Params = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="NAME", help="smoke, cpu, gpu, or a YAML file. Give it again to lay others over the first, in order."
+        metavar="NAME",
+        help="first, full, smoke, gpu, or a YAML file. Again: lay others over the first, in order.",
     ),
 ]
 Assignments = Annotated[

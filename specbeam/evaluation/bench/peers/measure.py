@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from specbeam.experiments.cpu import cpu
 from specbeam.experiments.provenance import repository_root
 from specbeam.experiments.records import RunRecord
 from specbeam.files import exclusive
@@ -16,7 +17,6 @@ from specbeam.models.embedded import embedded_folder
 from ..cases import ARTICLE_TOKENS, BATCHED, PLAN, Case, choose, make_cases
 from ..runners import Contenders
 from .contenders import PEERS, ours, started, unused_token
-from .cpu import cpu
 from .environment import LOCK, make_environment
 from .report import record, rows
 from .turns import take_turns

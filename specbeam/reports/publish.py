@@ -1,0 +1,159 @@
+"""Executed notebooks that can be read where the repository is, and the page that says what they come from.
+
+GitHub and the like show a notebook's outputs without its styles and scripts. So pictures are SVG or small PNG, widgets
+go (each has a static twin beside it), and nothing names a path of the machine.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from specbeam.experiments.parameters import ParamsFiles, read_notebook, resolve_parameters
+from specbeam.experiments.provenance import SOURCES, repository_root, sources_sha256
+from specbeam.experiments.records import RunRecord, plain
+from specbeam.files import cache_folder, write_atomic
+from specbeam.pictures.drawing import duration
+
+from .facts import PICTURES, pictures
+from .notebook_page import TEMPLATES, shrunk
+
+RERUN = "Run it again: make run-notebooks PARAMS=full"
+LIMIT = 6_000_000  # bytes of all files
+PICTURE_SIZES = ((1000, 128), (800, 64), (640, 32))  # width in pixels, colours; tried until all fit
+_ADDED = ("injected-parameters",)  # the tag of what papermill put between the cells of the source
+
+
+def publish(
+    notebooks: Sequence[Path],
+    runs_dir: str | Path = "build/runs",
+    out_dir: str | Path = "notebooks/records",
+    params_file: ParamsFiles | None = None,
+) -> Path:
+    """Write every notebook as its run left it, its record beside it, and a README.md; return the page's path.
+
+    Prose is that of the sources, which may have changed since. Raises ValueError, with the notebook and the reason,
+    before anything is written: where a run is missing, has failed, was of a dirty tree, of other code or of parameters
+    other than those of `params_file`, and where all is larger than `LIMIT`.
+    """
+    root, runs_dir, out_dir = repository_root(), Path(runs_dir), Path(out_dir)
+    if not notebooks:
+        raise ValueError("there is no notebook to publish.")
+    records = {path: _checked(path, runs_dir, params_file) for path in notebooks}
+    executed = {path: _with_prose(path, runs_dir / path.name) for path in notebooks}
+    names = {str(root): ".", str(cache_folder()): "~/.cache/specbeam", str(Path.home()): "~"}
+    for width, colours in PICTURE_SIZES:
+        files = {}
+        for path, notebook in executed.items():
+            files[path.name] = nbformat.writes(_readable(notebook, width, colours), version=4)
+            files[path.with_suffix(".json").name] = json.dumps(plain(vars(records[path]), "record"), indent=2)
+        page = TEMPLATES.get_template("records.md.j2").render(
+            records=records, executed=executed, title=_title, duration=duration
+        )
+        files = {name: _without_paths(text, names) for name, text in {**files, "README.md": page}.items()}
+        size = sum(len(text.encode()) for text in files.values())
+        if size <= LIMIT:
+            break
+    else:
+        raise ValueError(f"the executed notebooks would have {size / 1e6:.1f} MB, more than {LIMIT / 1e6:g}.")
+    for name, text in files.items():
+        write_atomic(out_dir / name, text.rstrip() + "\n")
+    for old in {*out_dir.glob("*.ipynb"), *out_dir.glob("*.json")} - {out_dir / name for name in files}:
+        old.unlink()
+    return out_dir / "README.md"
+
+
+def changed_cells(source: Path, executed: Path) -> list[str]:
+    """What the source of an executed notebook says that it did not say then: the new cells, code and prose."""
+    then = {(cell.cell_type, cell.source) for cell in _own(read_notebook(executed))}
+    return [cell.source for cell in read_notebook(source).cells if (cell.cell_type, cell.source) not in then]
+
+
+def _checked(path: Path, runs_dir: Path, params_file: ParamsFiles | None) -> RunRecord:
+    record = RunRecord.load(runs_dir / f"{path.stem}.json")
+    problem = None
+    if record.status != "ok":
+        problem = f"failed: {record.error}"
+    elif record.dirty is not False or not record.commit:
+        problem = "was of a tree with changes that are in no commit, or of no repository"
+    elif record.versions.get(SOURCES) != sources_sha256():
+        problem = "was of other code than there is now"
+    else:
+        wanted = plain(resolve_parameters(path, params_file), "parameters")
+        differing = [name for name, value in wanted.items() if record.parameters.get(name) != value]
+        if differing:
+            problem = f"had other parameters ({', '.join(differing)})"
+    if problem is not None:
+        raise ValueError(f"the run of {path.stem} in {runs_dir} {problem}. {RERUN}")
+    return record
+
+
+def _own(notebook: Any) -> list[Any]:
+    """The cells that come from the source."""
+    return [cell for cell in notebook.cells if not {*cell.metadata.get("tags", [])}.intersection(_ADDED)]
+
+
+def _with_prose(source: Path, executed: Path) -> Any:
+    """The executed notebook with the prose of its source. Raises ValueError where its code is another."""
+    notebook, cells = read_notebook(executed), read_notebook(source).cells
+    ran = [cell.source for cell in _own(notebook) if cell.cell_type == "code"]
+    if ran != [cell.source for cell in cells if cell.cell_type == "code"]:
+        raise ValueError(f"the code of {source} has changed since its run. {RERUN}")
+    runs = iter([cell for cell in _own(notebook) if cell.cell_type == "code"])
+    added = [cell for cell in notebook.cells if cell not in _own(notebook)]
+    shown = []
+    for cell in cells:
+        shown.append(next(runs) if cell.cell_type == "code" else cell)
+        if "parameters" in cell.metadata.get("tags", []):
+            shown += added
+    notebook.cells = shown
+    return notebook
+
+
+def _readable(notebook: Any, width: int, colours: int) -> Any:
+    """A copy with what shows itself without styles and scripts, pictures of this width at most."""
+    copy: Any = nbformat.from_dict(json.loads(json.dumps(notebook)))
+    copy.metadata.pop("widgets", None)
+    copy.metadata.pop("papermill", None)
+    for cell in copy.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in map(_static, cell.outputs) if output is not None]
+    for data, picture in list(pictures(copy.cells)):
+        if (smaller := shrunk(picture, width, colours)) is not None and len(smaller[1]) < len(picture):
+            for kind in PICTURES:
+                data.pop(kind, None)
+            data[smaller[0]] = base64.b64encode(smaller[1]).decode()
+    return copy
+
+
+def _static(output: Any) -> Any:
+    data = output.get("data")
+    if data is None:
+        return output
+    scripted = [kind for kind in data if "widget" in kind or "javascript" in kind]
+    for kind in scripted:
+        del data[kind]
+    if "image/svg+xml" in data:
+        data.pop("text/html", None)  # the same picture, which needs its style
+    return None if scripted and {*data} <= {"text/plain"} else output
+
+
+def _without_paths(text: str, names: dict[str, str]) -> str:
+    """The text with folders of the machine called by the names that everybody knows them by."""
+    for folder in sorted(names, key=len, reverse=True):
+        if len(folder) > 1:
+            text = re.sub(rf"{re.escape(folder)}(?=[/\\\"'\s.,:;)]|$)", lambda _, short=names[folder]: short, text)
+    return text
+
+
+def _title(notebook: Any) -> str:
+    lines = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown").splitlines()
+    return next((line[2:] for line in lines if line.startswith("# ")), "")
