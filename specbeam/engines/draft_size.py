@@ -132,9 +132,10 @@ class AdaptiveDraftSize(DraftSize):
         speed = self.steps() / (pass_s + self._level_s * levels)
         best = int((speed >= ALIKE * speed.max()).argmax()) if speed.max() > WORTH * speed[0] else 0
         if self._passes == self._look:
-            self._wait = EXPLORE if best else 2 * self._wait
+            early, self._wait = self._wait == EXPLORE, EXPLORE if best else 2 * self._wait
             self._look += self._wait
-            best = min(best + max(best // 2, 2 * self._num_beams), MOST)
+            if best or not early:  # a draft that was not asked so far has to read the prompt first: that can wait
+                best = min(best + max(best // 2, 2 * self._num_beams), MOST)
         self._chosen = best
         return best
 

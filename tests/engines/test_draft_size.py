@@ -67,8 +67,12 @@ def test_where_a_node_costs_three_passes_none_is_drafted() -> None:
     assert set(settled(passed(adaptive(STEEP, 1), chain=20, foreseen=2))) == {0}
 
 
+def test_a_short_decode_for_which_drafting_does_not_pay_never_asks_the_draft() -> None:
+    assert set(passed(adaptive(STEEP, 1), chain=20, foreseen=2, passes=64)) == {0}
+
+
 def test_a_draft_that_is_never_right_gets_next_to_no_nodes_but_now_and_then_another_chance() -> None:
-    chosen = passed(adaptive(LatencyCurve((1, 64), (1.0, 2.9)), 1), chain=MOST, foreseen=0, passes=400)
+    chosen = passed(adaptive(LatencyCurve((1, 64), (1.0, 2.9)), 1), chain=MOST, foreseen=0, passes=900)
     assert max(settled(chosen)[-20:]) <= 2
     looks = [number for number, count in enumerate(chosen, 1) if number > 20 and count > 0]
     assert len(looks) >= 3 and looks[2] - looks[1] > looks[1] - looks[0]
