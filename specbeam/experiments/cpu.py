@@ -9,6 +9,13 @@ from typing import Any
 
 UNITS = ("avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve")
 
+_BFLOAT16 = ("avx512_bf16", "amx_tile")
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor does so itself; where it does not, bfloat16 takes several times as long as float32."""
+    return any(unit in cpu()["vector_units"] for unit in _BFLOAT16)
+
 
 def cpu(described: str | None = None) -> dict[str, Any]:
     """`described` is the text of Linux' /proc/cpuinfo; other systems tell only the kind of processor and its cores."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from specbeam.drafts.eagle_model import EagleModel
+from specbeam.experiments.cpu import multiplies_bfloat16
 from specbeam.files import write_atomic
 
 from .shards import Shards
@@ -159,7 +160,7 @@ def train(
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate * rate
         batch = {name: column.to(device) for name, column in shards.batch(positions).items()}
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu" or multiplies_bfloat16()):
             losses = torch.stack(student.losses(batch, share, generator))
         counts = DISCOUNT ** torch.arange(len(losses), device=device)
         ((losses * counts).sum() / counts.sum()).backward()

@@ -1,6 +1,8 @@
 """`specbeam run` and `specbeam reports`: exit codes, and what they leave."""
 
 import json
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -114,3 +116,32 @@ def test_an_interrupt_leaves_a_record_that_says_so_and_the_next_call_goes_on(tmp
     write_notebook(tmp_path, "02_slow")
     again = command(*arguments)
     assert again.exit_code == 0 and "1 of 3 notebooks ran before" in again.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_ends_it_and_whenever_the_next_call_goes_on_and_the_index_is_right(tmp_path, seed):
+    draw, signals = random.Random(seed), [signal.SIGINT, signal.SIGTERM, signal.SIGKILL] * 2
+    names = ["01_a", "02_b", "03_c"]
+    paths = [write_notebook(tmp_path, name, code=("import time\ntime.sleep(0.5)",)) for name in names]
+    runs, pages = tmp_path / "runs", tmp_path / "pages"
+    arguments = ["run", *paths, "--out-dir", runs, "--reports", pages, "--resume", "--no-progress"]
+    command_line = [sys.executable, "-c", "from specbeam.apps.cli.main import app; app()", *map(str, arguments)]
+    draw.shuffle(signals)
+    for sent in signals:
+        process = subprocess.Popen(command_line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(draw.uniform(0.5, 12))
+        except subprocess.TimeoutExpired:
+            process.send_signal(sent)
+            process.wait()
+        for record in runs.glob("*.json"):
+            assert RunRecord.load(record).status in ("ok", "failed")
+        if (pages / "index.html").exists():
+            linked = re.findall(r'href="(\w+)\.html"', (pages / "index.html").read_text())
+            assert all((pages / f"{name}.html").is_file() for name in linked)
+    assert command(*arguments).exit_code == 0
+    assert [RunRecord.load(runs / f"{name}.json").status for name in names] == ["ok"] * 3
+    index = (pages / "index.html").read_text()
+    assert all(f'href="{name}.html"' in index for name in names) and "refresh" not in index
+    assert not [item.name for item in runs.iterdir() if "running" in item.name or "failed" in item.name]

@@ -27,14 +27,19 @@ def distill(
     passages: Annotated[bool, typer.Option(help="A fourth of the texts are summaries of Wikipedia passages.")] = True,
     rows: Annotated[int, typer.Option(min=1, help="Texts written side by side.")] = 128,
     length: Annotated[int, typer.Option(min=16, help="Longest text in tokens, question included.")] = 208,
-    dtype: Annotated[str, typer.Option(help="Of the target while it writes.")] = "bfloat16",
+    dtype: Annotated[
+        str, typer.Option(help="Of the target while it writes; auto: bfloat16, float32 on a CPU that is slow at that.")
+    ] = "auto",
     device: options.Device = "auto",
     revision: options.Revision = None,
 ) -> None:
     """Train a draft for a target on texts that the target writes. After an interruption the same command goes on."""
     # the models take seconds to import, which `specbeam --help` should not cost
+    import torch
+
     from specbeam.engines.wrappers import unwrapped
     from specbeam.evaluation import data
+    from specbeam.experiments.cpu import multiplies_bfloat16
     from specbeam.models.embedded import NAME
     from specbeam.models.load import load_pair
     from specbeam.pictures import training_curves
@@ -50,7 +55,10 @@ def distill(
             texts = data.passages()
         except ValueError as error:
             console.print(f"without summaries: {error}", markup=False)
-    pair = load_pair(target, "none", dtype=dtype, device=device, revision=revision, packed=False)
+    if dtype == "auto":
+        on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+        dtype = "float32" if on_cpu and not multiplies_bfloat16() else "bfloat16"
+    pair = load_pair(target, "none", engine="torch", dtype=dtype, device=device, revision=revision, packed=False)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
     with Progress(*columns, console=console) as bars:
         writing = bars.add_task("texts", total=positions, note="")
