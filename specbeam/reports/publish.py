@@ -51,7 +51,7 @@ def publish(
     for width, colours in PICTURE_SIZES:
         files = {}
         for path, notebook in executed.items():
-            files[path.name] = nbformat.writes(_readable(notebook, width, colours), version=4)
+            files[path.name] = nbformat.writes(_readable(notebook, width, colours))
             files[path.with_suffix(".json").name] = json.dumps(plain(vars(records[path]), "record"), indent=2)
         page = TEMPLATES.get_template("records.md.j2").render(
             records=records, executed=executed, title=_title, duration=duration
