@@ -84,11 +84,14 @@ gpu-check: $(DEV_READY)  ## On a machine with a GPU: its tests, then transformer
 	timeout 360 $(BIN)/python -m pytest -m gpu tests/engines -q || echo 'the tests on the GPU did not pass, or not in six minutes'
 	$(BIN)/specbeam gpu-check $(ARGS)
 
-test: $(DEV_READY)  ## Run the tests, without those marked slow (PYTEST_ARGS="-k name")
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+# As many workers as there are cores; each takes tests of the others when it has done its own.
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-test-all: $(DEV_READY)  ## Run all tests, every notebook included
-	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+test: $(DEV_READY)  ## Run the tests, without those marked slow (PYTEST_ARGS="-k name -n 0")
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-all: test  ## Run the slow ones as well: every notebook, exports, all families
+	$(PYTEST) -m slow $(PYTEST_ARGS)
 
 fuzz: $(DEV_READY)  ## Decode random cases for FUZZ_S seconds (600), beside transformers' own generate
 	$(BIN)/python tests/fuzz.py --seconds $(FUZZ_S) $(ARGS)
