@@ -29,7 +29,7 @@ def environment(notebook: str) -> dict[str, Any]:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     kinds = Counter(torch.cuda.get_device_name(index) for index in range(gpus))  # a record's device is only "cuda:0"
     processor = cpu()
-    widest = [unit.upper() for unit in processor["vector_units"][-1:]]
+    widest = [unit.upper() for unit in processor["vector_units"] if unit != "fma"][-1:]
     machine = [f"{platform.system()} {platform.machine()}", processor["name"], *widest, f"{os.cpu_count()} cores"]
     return {
         "threads": torch.get_num_threads(),

@@ -54,7 +54,7 @@ def publish(
             files[path.name] = nbformat.writes(_readable(notebook, width, colours))
             files[path.with_suffix(".json").name] = json.dumps(plain(vars(records[path]), "record"), indent=2)
         page = TEMPLATES.get_template("records.md.j2").render(
-            records=records, executed=executed, title=_title, duration=duration
+            records=records, executed=executed, title=_title, duration=duration, params=_named(params_file)
         )
         files = {name: _without_paths(text, names) for name, text in {**files, "README.md": page}.items()}
         size = sum(len(text.encode()) for text in files.values())
@@ -152,6 +152,12 @@ def _without_paths(text: str, names: dict[str, str]) -> str:
         if len(folder) > 1:
             text = re.sub(rf"{re.escape(folder)}(?=[/\\\"'\s.,:;)]|$)", lambda _, short=names[folder]: short, text)
     return text
+
+
+def _named(params_file: ParamsFiles | None) -> str:
+    """What readers call these parameters."""
+    files = [params_file] if isinstance(params_file, str | Path) else [*(params_file or [])]
+    return " and ".join(f"`{Path(each).stem}`" for each in files) or "the notebooks themselves"
 
 
 def _title(notebook: Any) -> str:

@@ -85,7 +85,7 @@ def test_what_is_published_shows_itself_without_styles_and_scripts_and_names_no_
     assert outputs[2].text == "kept in ~/runs and ~." and "widgets" not in notebook.metadata
     assert notebook.cells[2].source == "num_beams = 8"
     text = page.read_text()
-    assert "A CPU, AVX2" in text and "aaaaaaaaaaaa" in text and "2030-01-02" in text
+    assert "those of `full`" in text and "A CPU, AVX2" in text and "aaaaaaaaaaaa" in text and "2030-01-02" in text
     assert "[01_toy](01_toy.ipynb) | What is *twice* the beam? | 61 s" in text
     assert RunRecord.load(tmp_path / "records" / "01_toy.json").parameters["num_beams"] == 8
 
