@@ -82,7 +82,8 @@ def test_files_that_the_pages_for_readers_name_are_there():
 
 
 def test_the_table_of_notebooks_has_each_with_its_own_question():
-    rows = re.findall(r"^\| \[(\w+)\]\(notebooks/(\w+)\.ipynb\) \| (.+\?) \|$", README, re.M)
+    as_it_ran = r"\[read\]\(notebooks/records/\1\.ipynb\)"
+    rows = re.findall(rf"^\| \[(\w+)\]\(notebooks/(\w+)\.ipynb\) \| {as_it_ran} \| (.+\?) \|$", README, re.M)
     paths = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     titles = [nbformat.read(path, as_version=4).cells[0].source.splitlines()[0] for path in paths]
     assert rows == [(path.stem, path.stem, title.removeprefix("# ")) for path, title in zip(paths, titles, strict=True)]
