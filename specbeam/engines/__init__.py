@@ -10,7 +10,7 @@ May import `core`, `files` and `compat`. Read in this order:
     rope           frequencies that depend on the length of the text: which depths share a pass
     cuda_graphs, graph_engine   passes recorded and replayed on a GPU
     onnx_attention, onnx_export, onnx_rewrite, onnx_graph   a pass as a graph of ONNX Runtime
-    onnx_threads, onnx_session, onnx_engine   running it over the cache
+    onnx_threads, onnx_session, onnx_cache, onnx_engine   running it over its cache
     onnx_check, onnx_store, onnx_passes   comparing it with PyTorch, keeping it, and giving out engines
     probe          tries a model of an unknown family on a tiny tree
     draft_size     how many nodes to draft, from foresight and latency

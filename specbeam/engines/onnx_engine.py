@@ -101,6 +101,10 @@ class OnnxEngine(TorchEngine):
             states = states[:, :, self._states]
         return logits, states
 
+    def close(self) -> None:
+        super().close()
+        self._banks, self._bound = [], ()
+
     def _binding(self) -> Any:
         """The slots of the past, bound for a pass: anew only where there are more of them, or elsewhere."""
         stretch = [(each.batch, each.shown, each.buffers[0].shape, each.buffers[0].data_ptr()) for each in self._banks]

@@ -48,7 +48,7 @@ def _run(runs_dir: Path, name: str, record: RunRecord) -> Run:
     candidates = (runs_dir / f"{name}{suffix}" for suffix in (".ipynb", ".failed.ipynb"))
     notebook = next((path for path in candidates if path.is_file()), None)
     cells = _cells(notebook)
-    return Run(name, _title(cells) or name, record, notebook, _picture(cells))
+    return Run(name, title_of(cells) or name, record, notebook, _picture(cells))
 
 
 def failure(record: RunRecord) -> str | None:
@@ -151,8 +151,8 @@ def _cells(notebook: Path | None) -> list[dict[str, Any]]:
         return []
 
 
-def _title(cells: list[dict[str, Any]]) -> str | None:
-    """The first heading."""
+def title_of(cells: list[dict[str, Any]]) -> str | None:
+    """The first heading, as plain text."""
     texts = [cell["source"] for cell in cells if cell["cell_type"] == "markdown"]
     heading = re.search(r"^#\s+(.+)$", "\n".join(texts), re.MULTILINE)
     return re.sub(r"[`*]", "", heading[1]).strip() if heading else None

@@ -47,14 +47,14 @@ def notebook_html(path: Path, title: str, run: Mapping[str, Any]) -> str:
     notebook.metadata["title"] = title
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in code:
-        cell.outputs = [output for output in map(_without_scripts, cell.outputs) if output is not None]
+        cell.outputs = [output for output in map(_for_a_page, cell.outputs) if output is not None]
     original = list(pictures(code))
     html = _export(notebook, path, run)
     for width, colours in PICTURE_SIZES if original else ():
         if _size(html) <= PAGE_LIMIT:
             return html
         for data, picture in original:
-            _shrink(data, picture, width, colours)
+            shrink(data, picture, width, colours)
         html = _export(notebook, path, run, [SMALLER])
     if _size(html) > PAGE_LIMIT:
         for cell in code:
@@ -140,22 +140,28 @@ def _markdown_with_mathml(context: Any, source: str) -> str:
     return SCRIPT.sub("", MarkdownWithMath(renderer=renderer).render(source))
 
 
-def _without_scripts(output: Any) -> Any:
-    """The output without what needs a script, or None when nothing else is left."""
-    data = output.get("data")
-    if data is None:
-        return output
+def without_scripts(output: Any) -> Any:
+    """The output without what needs a script, changed in place, or None when nothing else is left."""
+    data = output.get("data", {})
     scripted = [kind for kind in data if "widget" in kind or "javascript" in kind]
     for kind in scripted:
         del data[kind]
+    return None if scripted and set(data) <= {"text/plain"} else output
+
+
+def _for_a_page(output: Any) -> Any:
+    """The output as the page shows it, or None."""
+    output = without_scripts(output)
+    data = {} if output is None else output.get("data", {})
     if "text/latex" in data and "text/html" not in data:
         data["text/html"] = mathml(data.pop("text/latex").strip().strip("$"), "block")
     if "text/html" in data:
         data["text/html"] = SCRIPT.sub("", data["text/html"])
-    return None if scripted and set(data) <= {"text/plain"} else output
+    return output
 
 
-def _shrink(data: Any, original: bytes, width: int, colours: int) -> None:
+def shrink(data: Any, original: bytes, width: int, colours: int) -> None:
+    """Put a smaller picture (`shrunk`) in the place of an output's, unless it is not smaller."""
     smaller = shrunk(original, width, colours)
     if smaller is not None and len(smaller[1]) < len(original):
         for kind in PICTURES:

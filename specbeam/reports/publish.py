@@ -6,7 +6,6 @@ go (each has a static twin beside it), and nothing names a path of the machine.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Sequence
@@ -21,13 +20,12 @@ from specbeam.experiments.records import RunRecord, plain
 from specbeam.files import cache_folder, write_atomic
 from specbeam.pictures.drawing import duration
 
-from .facts import PICTURES, pictures
-from .notebook_page import TEMPLATES, shrunk
+from .facts import pictures, title_of
+from .notebook_page import TEMPLATES, shrink, without_scripts
 
-RERUN = "Run it again: make run-notebooks PARAMS=full"
+RERUN = "Run it again: make run-notebooks, with the PARAMS that are published"
 LIMIT = 6_000_000  # bytes of all files
 PICTURE_SIZES = ((1000, 128), (800, 64), (640, 32))  # width in pixels, colours; tried until all fit
-_ADDED = ("injected-parameters",)  # the tag of what papermill put between the cells of the source
 
 
 def publish(
@@ -45,16 +43,18 @@ def publish(
     root, runs_dir, out_dir = repository_root(), Path(runs_dir), Path(out_dir)
     if not notebooks:
         raise ValueError("there is no notebook to publish.")
-    records = {path: _checked(path, runs_dir, params_file) for path in notebooks}
+    sources = sources_sha256()
+    records = {path: _checked(path, runs_dir, params_file, sources) for path in notebooks}
     executed = {path: _with_prose(path, runs_dir / path.name) for path in notebooks}
+    titles = {path: title_of(notebook.cells) for path, notebook in executed.items()}
     names = {str(root): ".", str(cache_folder()): "~/.cache/specbeam", str(Path.home()): "~"}
     for width, colours in PICTURE_SIZES:
         files = {}
         for path, notebook in executed.items():
             files[path.name] = nbformat.writes(_readable(notebook, width, colours))
-            files[path.with_suffix(".json").name] = json.dumps(plain(vars(records[path]), "record"), indent=2)
+            files[f"{path.stem}.json"] = (runs_dir / f"{path.stem}.json").read_text(encoding="utf-8")
         page = TEMPLATES.get_template("records.md.j2").render(
-            records=records, executed=executed, title=_title, duration=duration, params=_named(params_file)
+            records=records, titles=titles, duration=duration, params=_named(params_file)
         )
         files = {name: _without_paths(text, names) for name, text in {**files, "README.md": page}.items()}
         size = sum(len(text.encode()) for text in files.values())
@@ -71,18 +71,18 @@ def publish(
 
 def changed_cells(source: Path, executed: Path) -> list[str]:
     """What the source of an executed notebook says that it did not say then: the new cells, code and prose."""
-    then = {(cell.cell_type, cell.source) for cell in _own(read_notebook(executed))}
+    then = {(cell.cell_type, cell.source) for cell in read_notebook(executed).cells}
     return [cell.source for cell in read_notebook(source).cells if (cell.cell_type, cell.source) not in then]
 
 
-def _checked(path: Path, runs_dir: Path, params_file: ParamsFiles | None) -> RunRecord:
+def _checked(path: Path, runs_dir: Path, params_file: ParamsFiles | None, sources: str) -> RunRecord:
     record = RunRecord.load(runs_dir / f"{path.stem}.json")
     problem = None
     if record.status != "ok":
         problem = f"failed: {record.error}"
     elif record.dirty is not False or not record.commit:
         problem = "was of a tree with changes that are in no commit, or of no repository"
-    elif record.versions.get(SOURCES) != sources_sha256():
+    elif record.versions.get(SOURCES) != sources:
         problem = "was of other code than there is now"
     else:
         wanted = plain(resolve_parameters(path, params_file), "parameters")
@@ -94,22 +94,21 @@ def _checked(path: Path, runs_dir: Path, params_file: ParamsFiles | None) -> Run
     return record
 
 
-def _own(notebook: Any) -> list[Any]:
-    """The cells that come from the source."""
-    return [cell for cell in notebook.cells if not {*cell.metadata.get("tags", [])}.intersection(_ADDED)]
+def _added(cell: Any) -> bool:
+    """Whether papermill put the cell between those of the source."""
+    return "injected-parameters" in cell.metadata.get("tags", [])
 
 
 def _with_prose(source: Path, executed: Path) -> Any:
     """The executed notebook with the prose of its source. Raises ValueError where its code is another."""
     notebook, cells = read_notebook(executed), read_notebook(source).cells
-    ran = [cell.source for cell in _own(notebook) if cell.cell_type == "code"]
-    if ran != [cell.source for cell in cells if cell.cell_type == "code"]:
+    ran = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    added, runs = [*filter(_added, ran)], [cell for cell in ran if not _added(cell)]
+    if [cell.source for cell in runs] != [cell.source for cell in cells if cell.cell_type == "code"]:
         raise ValueError(f"the code of {source} has changed since its run. {RERUN}")
-    runs = iter([cell for cell in _own(notebook) if cell.cell_type == "code"])
-    added = [cell for cell in notebook.cells if cell not in _own(notebook)]
-    shown = []
+    left, shown = iter(runs), []
     for cell in cells:
-        shown.append(next(runs) if cell.cell_type == "code" else cell)
+        shown.append(next(left) if cell.cell_type == "code" else cell)
         if "parameters" in cell.metadata.get("tags", []):
             shown += added
     notebook.cells = shown
@@ -127,30 +126,26 @@ def _readable(notebook: Any, width: int, colours: int) -> Any:
         if cell.cell_type == "code":
             cell.outputs = [output for output in map(_static, cell.outputs) if output is not None]
     for data, picture in list(pictures(copy.cells)):
-        if (smaller := shrunk(picture, width, colours)) is not None and len(smaller[1]) < len(picture):
-            for kind in PICTURES:
-                data.pop(kind, None)
-            data[smaller[0]] = base64.b64encode(smaller[1]).decode()
+        shrink(data, picture, width, colours)
     return copy
 
 
 def _static(output: Any) -> Any:
-    data = output.get("data")
-    if data is None:
-        return output
-    scripted = [kind for kind in data if "widget" in kind or "javascript" in kind]
-    for kind in scripted:
-        del data[kind]
-    if "image/svg+xml" in data:
-        data.pop("text/html", None)  # the same picture, which needs its style
-    return None if scripted and {*data} <= {"text/plain"} else output
+    output = without_scripts(output)
+    if output is not None and "image/svg+xml" in output.get("data", {}):
+        output.data.pop("text/html", None)  # the same picture, which needs its style
+    return output
 
 
 def _without_paths(text: str, names: dict[str, str]) -> str:
     """The text with folders of the machine called by the names that everybody knows them by."""
     for folder in sorted(names, key=len, reverse=True):
         if len(folder) > 1:
-            text = re.sub(rf"{re.escape(folder)}(?=[/\\\"'\s.,:;)]|$)", lambda _, short=names[folder]: short, text)
+            text = re.sub(
+                rf"(?<![A-Za-z0-9+]){re.escape(folder)}(?=[/\\\"'\s.,:;)]|$)",
+                lambda _, short=names[folder]: short,
+                text,
+            )
     return text
 
 
@@ -158,8 +153,3 @@ def _named(params_file: ParamsFiles | None) -> str:
     """What readers call these parameters."""
     files = [params_file] if isinstance(params_file, str | Path) else [*(params_file or [])]
     return " and ".join(f"`{Path(each).stem}`" for each in files) or "the notebooks themselves"
-
-
-def _title(notebook: Any) -> str:
-    lines = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown").splitlines()
-    return next((line[2:] for line in lines if line.startswith("# ")), "")
