@@ -100,7 +100,7 @@ def run_on_cluster(notebook: str | Path, out_dir: str | Path, client: Any, timeo
                     yield Change(flights[-1].point, WAITING, f"for a worker: {worker_command(client)}")
             processing = _ask(client, type(client).processing)
             for flight in flights:
-                yield from flight.changes(processing, ready)
+                yield from flight.changes(processing)
             if client.status == "closed" or any(flight.future.status in ("cancelled", "lost") for flight in flights):
                 raise ValueError(LOST)
             for flight in [flight for flight in flights if flight.future.done()]:
@@ -155,12 +155,12 @@ class _Flight:
         key = f"specbeam-{point.name}-{secrets.token_hex(4)}"
         return cls(point, client.submit(run_task, task, key=key, resources=RESOURCE, pure=False))
 
-    def changes(self, processing: dict[str, Sequence[str]], ready: Sequence[str]) -> Iterator[Change]:
-        """A change when the point has come to another worker."""
+    def changes(self, processing: dict[str, Sequence[str]]) -> Iterator[Change]:
+        """A change when the point has come to another worker, by the keys that each living worker has."""
         worker = next((worker for worker, keys in processing.items() if self.future.key in keys), None)
         if worker in (None, self.worker):
             return
-        if self.worker is not None and self.worker not in ready:
+        if self.worker is not None and self.worker not in processing:
             self.notes.append(f"worker {self.worker} was lost; the point was begun again")
         self.worker = worker
         yield Change(self.point, RUNNING, f"{'again, ' if self.notes else ''}at {worker}")

@@ -178,11 +178,12 @@ def test_no_more_points_are_on_their_way_than_there_are_workers_and_late_ones_ge
     assert "start the same sweep again" in LOST
 
 
-def test_a_point_that_moves_to_another_worker_is_told_as_begun_again(tmp_path):
+def test_a_point_whose_worker_is_gone_is_told_as_begun_again(tmp_path):
     (point,) = one_point(tmp_path)[1]
     flight = _Flight(point, SimpleNamespace(key="k"))
-    assert not list(flight.changes({"a": ["other"]}, ["a"]))
-    assert [(item.state, item.remark) for item in flight.changes({"a": ["k"]}, ["a"])] == [(RUNNING, "at a")]
-    assert not list(flight.changes({"a": ["k"]}, ["a"]))
-    assert [item.remark for item in flight.changes({"b": ["k"]}, ["b"])] == ["again, at b"]
-    assert flight.notes == ["worker a was lost; the point was begun again"]
+    assert not list(flight.changes({"a": ["other"]}))
+    assert [(item.state, item.remark) for item in flight.changes({"a": ["k"]})] == [(RUNNING, "at a")]
+    assert not list(flight.changes({"a": ["k"]}))
+    assert [item.remark for item in flight.changes({"a": [], "b": ["k"]})] == ["at b"], "it was not begun at a"
+    assert [item.remark for item in flight.changes({"a": ["k"]})] == ["again, at a"]
+    assert flight.notes == ["worker b was lost; the point was begun again"]
