@@ -7,13 +7,13 @@ A name that the cell lacks, or a value of another type, is a ValueError that nam
 import ast
 import contextlib
 import io
+import json
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import yaml
 
 ParamsFiles = str | Path | Sequence[str | Path]  # one parameters file, or a base file and its overlays in order
@@ -56,10 +56,10 @@ def read_parameters(path: str | Path) -> dict[str, Parameter]:
     Raises ValueError when the notebook cannot be read, has no or several such cells, or a line is no literal.
     """
     path = Path(path)
-    cells = [cell for cell in read_notebook(path).cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(cells) != 1:
-        raise ValueError(f"{path} needs exactly one cell tagged 'parameters', and it has {len(cells)}.")
-    source = cells[0].source
+    sources = _parameters_cells(path)
+    if len(sources) != 1:
+        raise ValueError(f"{path} needs exactly one cell tagged 'parameters', and it has {len(sources)}.")
+    source = sources[0]
     try:
         statements = ast.parse(source).body
     except SyntaxError as error:
@@ -160,12 +160,25 @@ def parse_yaml(text: str, where: str) -> Any:
 
 def read_notebook(path: Path) -> Any:
     """The notebook as nbformat's version 4. Raises ValueError when it is missing or no notebook."""
+    import nbformat
+
     try:
         return nbformat.read(path, as_version=4)
     except FileNotFoundError:
         raise ValueError(f"There is no notebook {path}.") from None
     except Exception as error:  # nbformat raises its own and json's errors for the same thing
         raise ValueError(f"{path} is not a notebook: {error}") from error
+
+
+def _parameters_cells(path: Path) -> list[str]:
+    # Every notebook asks for its own: importing nbformat, whose validation takes seconds to import, is left to those
+    # whose form is another one.
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        cells = [(cell["metadata"], "".join(cell["source"])) for cell in document["cells"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        cells = [(cell.metadata, cell.source) for cell in read_notebook(path).cells]
+    return [source for metadata, source in cells if "parameters" in metadata.get("tags", [])]
 
 
 def find_notebooks(names: Iterable[str], folder: str | Path = "notebooks") -> list[Path]:

@@ -8,6 +8,7 @@ target is not run.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from specbeam.drafts.eagle_model import EagleModel
 from specbeam.experiments.cpu import multiplies_bfloat16
 from specbeam.files import write_atomic
 
+from .float32_steps import Float32Steps
 from .shards import Shards
 from .unrolling import DEPTHS, unroll
 
@@ -115,8 +117,8 @@ def train(
 ) -> Progress:
     """Train for `minutes`, with a checkpoint in `folder` every `every` seconds; resumes from an existing checkpoint.
 
-    Matrices are trained with Muon (Jordan et al. 2024), the rest with AdamW. The learning rate rises over 50 steps and
-    falls to zero over the second half of the time.
+    Matrices are trained with Muon (Jordan et al. 2024), the rest with AdamW. The learning rate rises over 50 steps, or
+    over a tenth of the time where that is shorter, and falls to zero over the second half of the time.
 
     Args:
         positions: positions a step.
@@ -132,6 +134,7 @@ def train(
         torch.optim.AdamW(vectors, lr=learning_rate, weight_decay=0.0),
     ]
     progress, device = Progress(), next(iter(weights.values())).device
+    in_bfloat16 = device.type != "cpu" or multiplies_bfloat16()
     generator = torch.Generator().manual_seed(seed)
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
@@ -155,19 +158,20 @@ def train(
     since = last = time.perf_counter()
     while progress.seconds < 60 * minutes:
         done = progress.seconds / (60 * minutes)
-        rate = min(1.0, (progress.steps + 1) / 50) * min(1.0, 2 * (1 - done))  # warm up, then down in the second half
+        rate = min(1.0, max((progress.steps + 1) / 50, 10 * done)) * min(1.0, 2 * (1 - done))
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate * rate
         batch = {name: column.to(device) for name, column in shards.batch(positions).items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu" or multiplies_bfloat16()):
+        with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
             losses = torch.stack(student.losses(batch, share, generator))
         counts = DISCOUNT ** torch.arange(len(losses), device=device)
         ((losses * counts).sum() / counts.sum()).backward()
         torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        with contextlib.nullcontext() if in_bfloat16 else Float32Steps():
+            for optimiser in optimisers:
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
         progress.steps += 1
         progress.positions += int(batch["ends"].sum())
         now = time.perf_counter()

@@ -18,7 +18,6 @@ from specbeam.evaluation.bench.peers.environment import Environment
 from specbeam.evaluation.bench.peers.process import PeerError, Unsupported, Worker
 from specbeam.evaluation.bench.peers.report import about, load_record, record, remarks, rows, text_rows
 from specbeam.evaluation.bench.peers.turns import take_turns
-from specbeam.experiments.cpu import cpu
 
 INPUTS = [{"input_ids": torch.tensor([[5, 6, first]])} for first in (7, 8)]
 CASES = [Case("chat", 1, inputs=INPUTS), Case("chat", 4, inputs=INPUTS[:1])]
@@ -241,9 +240,3 @@ def test_the_plan_has_nine_cases_and_no_batches():
     assert sorted(case.label for case in measure.plan()) == sorted(measure.CASES) and len(measure.CASES) == 9
     with pytest.raises(ValueError, match="decodes a batch"):
         measure.plan(["batch_8_beam_4"])
-
-
-def test_the_processor_is_described():
-    found = cpu("processor : 0\nmodel name : Some CPU\nflags : fpu avx avx2 fma sse\n\nprocessor : 1\n")
-    assert found["name"] == "Some CPU" and found["vector_units"] == ["avx", "avx2", "fma"]
-    assert cpu("")["vector_units"] == [] and cpu("")["name"]

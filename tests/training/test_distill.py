@@ -167,6 +167,26 @@ def test_the_command_leaves_a_draft_that_load_pair_takes(tiny_folder: str, tmp_p
     assert sb.speculative(pair, inputs, max_new_tokens=8).sequences == plain
 
 
+@pytest.mark.parametrize(
+    ("itself", "arguments", "dtype"),
+    [
+        (True, [], "bfloat16"),
+        (False, [], "float32"),
+        (False, ["--dtype", "bfloat16"], "bfloat16"),
+        (False, ["--device", "cuda"], "bfloat16"),
+    ],
+)
+def test_the_target_writes_in_what_the_device_multiplies_itself(
+    tiny_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, itself: bool, arguments: list[str], dtype: str
+) -> None:
+    def asked(*args: Any, **options: Any) -> None:
+        raise ValueError(f"in {options['dtype']}")
+
+    monkeypatch.setattr("specbeam.experiments.cpu.multiplies_bfloat16", lambda: itself)
+    monkeypatch.setattr("specbeam.models.load.load_pair", asked)
+    assert f"in {dtype}" in invoke(tiny_folder, tmp_path / "draft", "--no-passages", *arguments).stderr
+
+
 def test_interrupted_the_command_says_that_it_goes_on_and_does(
     tiny_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

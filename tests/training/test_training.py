@@ -17,6 +17,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRot
 from specbeam.drafts.eagle_model import EagleModel
 from specbeam.drafts.trained import new_draft
 from specbeam.training import held_out_agreement, training
+from specbeam.training.float32_steps import Float32Steps
 from specbeam.training.held_out_agreement import agreement, greedy_answers
 from specbeam.training.prompts_and_answers import write_shard
 from specbeam.training.shards import Shards, frequent
@@ -62,6 +63,41 @@ def test_training_lowers_the_loss_at_every_depth(target, texts, tmp_path) -> Non
     assert all(now < 0.9 * then for now, then in zip(loss(student, texts), before, strict=True))
     assert (progress.steps, progress.seconds) == (60, 60.0)
     assert [seconds for seconds, _ in progress.losses] == [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
+
+
+def test_the_learning_rate_rises_over_fifty_steps_or_a_tenth_of_a_shorter_time_and_falls_in_the_second_half(
+    target, texts, tmp_path, monkeypatch
+) -> None:
+    rates: list[float] = []
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: (rates.append(self.param_groups[0]["lr"]), step(self)))
+    train(student_of(target), Shards(texts), tmp_path / "short", minutes=20 / 60, positions=60, learning_rate=0.5)
+    assert rates[:6] == pytest.approx([0.01, 0.25, 0.5, 0.5, 0.5, 0.5]), "a step takes a second"
+    assert rates[10:] == pytest.approx([0.5 * (20 - second) / 10 for second in range(10, 20)])
+    rates.clear()
+    train(student_of(target), Shards(texts), tmp_path / "long", minutes=20, positions=10, learning_rate=0.5)
+    assert rates[:51] == pytest.approx([0.01 * step for step in range(1, 51)] + [0.5])
+
+
+def test_muon_in_float32_takes_the_steps_of_muon_to_the_rounding_of_bfloat16() -> None:
+    torch.manual_seed(0)
+    shapes = [(8, 20), (20, 8), (12, 12)]
+    theirs = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    ours = [torch.nn.Parameter(weight.detach().clone()) for weight in theirs]
+    optimisers = [torch.optim.Muon(weights, lr=0.1, weight_decay=0.0) for weights in (theirs, ours)]
+    slopes = [torch.randn(shape) for shape in shapes]
+    for weights in (theirs, ours):
+        for weight, slope in zip(weights, slopes, strict=True):
+            weight.grad = slope.clone()
+    before = [weight.detach().clone() for weight in theirs]
+    optimisers[0].step()
+    with Float32Steps():
+        optimisers[1].step()
+    for one, other, slope, then in zip(theirs, ours, slopes, before, strict=True):
+        assert other.grad is not None and torch.equal(other.grad, slope), "the gradient is left as it was"
+        moved = float((one - then).detach().abs().max())
+        torch.testing.assert_close(other, one, rtol=0, atol=0.03 * moved)
+        assert not torch.equal(one, other), "bfloat16 rounds, float32 does not"
 
 
 def test_the_loss_is_the_cross_entropy_with_the_targets_own_distribution(target, texts) -> None:
