@@ -11,9 +11,11 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
@@ -117,7 +119,8 @@ def unpack_gguf(source: Path, folder: Path, name: str, dtype: str, adapt: Callab
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with contextlib.redirect_stderr(io.StringIO()):  # the progress bars of reading and saving cannot be turned off
+    # the progress bars of reading and saving cannot be turned off
+    with contextlib.redirect_stderr(io.StringIO()), _parsed_once():
         quantized = AutoModelForCausalLM.from_pretrained(str(source.parent), gguf_file=source.name, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
         # save_pretrained refuses a model that was read from GGUF; under a config without quantization it does not
@@ -125,8 +128,10 @@ def unpack_gguf(source: Path, folder: Path, name: str, dtype: str, adapt: Callab
         entries.pop("quantization_config", None)
         config = type(quantized.config)(**entries)
         config.name_or_path = name
-        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
-        model.load_state_dict(quantized.state_dict())
+        weights = {key: weight.to(getattr(torch, dtype)) for key, weight in quantized.state_dict().items()}
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+        model.load_state_dict(weights, assign=True)
         model.tie_weights()
         model.generation_config = quantized.generation_config
         tokenizer.model_max_length = config.max_position_embeddings
@@ -134,6 +139,19 @@ def unpack_gguf(source: Path, folder: Path, name: str, dtype: str, adapt: Callab
             adapt(tokenizer)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def _parsed_once() -> Iterator[None]:
+    # transformers parses a GGUF file for the config, the tokenizer and the weights each, and maps all names once a
+    # module: more than half of the time.
+    import gguf
+
+    names = ("GGUFReader", "get_tensor_name_map")
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            stack.enter_context(patch.object(gguf, name, cache(getattr(gguf, name))))
+        yield
 
 
 def _complete(folder: Path, files: tuple[str, ...]) -> bool:
