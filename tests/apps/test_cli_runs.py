@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from notebook_factory import write_notebook
@@ -90,6 +91,13 @@ def test_a_resumed_run_begins_at_the_first_notebook_that_has_no_run(tmp_path):
     assert records[0].stat().st_mtime_ns > later[0]
 
 
+def in_a_process(arguments, **options):
+    """The command in a process of its own that heeds an interrupt, as those begun in the background do not."""
+    command_line = [sys.executable, "-c", "from specbeam.apps.cli.main import app; app()", *map(str, arguments)]
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    return subprocess.Popen(command_line, preexec_fn=heed, **options)
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_leaves_a_record_that_says_so_and_the_next_call_goes_on(tmp_path, sent, code):
     started = tmp_path / "started"
@@ -101,8 +109,7 @@ def test_an_interrupt_leaves_a_record_that_says_so_and_the_next_call_goes_on(tmp
     ]
     runs, pages = tmp_path / "runs", tmp_path / "pages"
     arguments = ["run", *paths, "--out-dir", runs, "--reports", pages, "--resume", "--no-progress"]
-    command_line = [sys.executable, "-c", "from specbeam.apps.cli.main import app; app()", *map(str, arguments)]
-    with subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True) as process:
+    with in_a_process(arguments, stderr=subprocess.PIPE, text=True) as process:
         while not started.exists() and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(sent)
@@ -126,10 +133,9 @@ def test_whatever_ends_it_and_whenever_the_next_call_goes_on_and_the_index_is_ri
     paths = [write_notebook(tmp_path, name, code=("import time\ntime.sleep(0.5)",)) for name in names]
     runs, pages = tmp_path / "runs", tmp_path / "pages"
     arguments = ["run", *paths, "--out-dir", runs, "--reports", pages, "--resume", "--no-progress"]
-    command_line = [sys.executable, "-c", "from specbeam.apps.cli.main import app; app()", *map(str, arguments)]
     draw.shuffle(signals)
     for sent in signals:
-        process = subprocess.Popen(command_line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = in_a_process(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             process.wait(draw.uniform(0.5, 12))
         except subprocess.TimeoutExpired:
