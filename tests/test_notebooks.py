@@ -14,7 +14,6 @@ from specbeam.experiments.runner import run_notebook
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 PARAMS = ("first", "full", "smoke", "gpu")
-QUICK = ("01_greedy", "08_report")  # executed in every test run; the others are marked slow
 
 if not NOTEBOOKS:
     pytest.skip("there are no notebooks yet", allow_module_level=True)
@@ -73,10 +72,8 @@ def test_a_parameters_file_names_only_what_notebooks_have(name):
 
 @pytest.mark.notebooks
 @pytest.mark.model
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(item, marks=() if item.stem in QUICK else pytest.mark.slow, id=item.stem) for item in NOTEBOOKS],
-)
+@pytest.mark.slow
+@each_notebook
 def test_a_notebook_runs_at_smoke_parameters(path, tmp_path):
     record = run_notebook(path, "smoke", out_dir=tmp_path, progress=False)
     assert record.status == "ok" and record.metrics

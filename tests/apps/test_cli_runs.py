@@ -72,6 +72,7 @@ def test_an_index_grows_while_notebooks_run_and_says_what_comes(tmp_path):
     assert "refresh" not in afterwards and 'href="03_b.html"' in afterwards
 
 
+@pytest.mark.slow
 def test_a_resumed_run_begins_at_the_first_notebook_that_has_no_run(tmp_path):
     paths = [write_notebook(tmp_path, name) for name in ("01_toy", "02_b", "03_c")]
     options = ("--out-dir", tmp_path / "runs", "--no-progress", "--resume")

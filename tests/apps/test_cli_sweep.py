@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import pytest
 from notebook_factory import Journal, ended, wait_until, write_notebook
 from rich.console import Console
 from typer.testing import CliRunner
@@ -83,6 +84,7 @@ def test_the_command_refuses_bad_input_in_one_line(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path):
     journal, out_dir, pages = Journal(tmp_path, stops=(3,)), tmp_path / "runs", tmp_path / "pages"
     arguments = [sys.executable, "-m", "specbeam", "sweep", str(journal.notebook), "--grid", "point=1,2,3,4,5,6"]

@@ -19,6 +19,7 @@ from specbeam.pictures.token_text import visible
 pytest_plugins = ["browser"]
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*no_silent_downcasting", "ignore:The copy keyword is deprecated"),  # Gradio's
 ]
 PROMPT = "w1 w2 w3"

@@ -24,7 +24,7 @@ from specbeam.experiments.records import RECORD_VARIABLE
 from specbeam.files import write_atomic
 
 pytest_plugins = ["browser"]
-pytestmark = [pytest.mark.browser, pytest.mark.notebooks]
+pytestmark = [pytest.mark.browser, pytest.mark.notebooks, pytest.mark.slow]
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "09_playground.ipynb"
 HOSTILE = "It rains <img src=x onerror=document.title='taken'> and a river"

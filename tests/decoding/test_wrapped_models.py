@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from peft_models import INPUTS, generated, needs_peft, with_lora
+from sparse import mostly_slow
 from tiny_models import chat_tokenizer, tiny_llama
 from torch import nn
 from transformers import GenerationConfig
@@ -55,7 +56,7 @@ def trimmed(rows: list[list[int]], pad: int = 0) -> list[list[int]]:
     return [row[: max(place for place, token in enumerate(row) if token != pad) + 1] for row in rows]
 
 
-@pytest.mark.parametrize("name", WRAPS)
+@pytest.mark.parametrize("name", mostly_slow(WRAPS, lambda name: name != "a compiled model"))
 def test_a_wrapped_target_or_draft_decodes_as_the_model_does(name: str) -> None:
     model, wanted = WRAPS[name](tiny_llama()), generated(tiny_llama())
     for lm in (sb.SpeculativeLM(model, sb.RecallDraft()), sb.SpeculativeLM(tiny_llama(), model)):

@@ -45,6 +45,7 @@ def assert_alike(one: list[Any], other: list[Any]) -> None:
         assert scores == pytest.approx(other_scores)
 
 
+@pytest.mark.slow
 def test_a_compiled_target_gives_the_same_tokens_from_few_compilations(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

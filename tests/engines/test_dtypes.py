@@ -121,6 +121,7 @@ def test_a_folder_loads_in_half_precision(dtype: torch.dtype, tmp_path: Path) ->
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_the_embedded_pair_in_float16_says_what_generate_says_up_to_rounding() -> None:
     try:
         carrier_file()

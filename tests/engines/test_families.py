@@ -8,16 +8,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sparse import mostly_slow
 
 from specbeam.engines.families import BOUND_TO_SLOTS, TESTED, why_no_tree
 from specbeam.engines.torch_engine import TorchEngine
 from specbeam.evaluation.family_cases import CASES, FEW, Case, WildDraft, run_case, run_family
 from specbeam.evaluation.tiny_families import FAMILIES, Family, named, tiny_model
 
-each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name.replace(" ", ""))
+
+def spoken(family: Family) -> str:
+    """The name that a test has on the command line."""
+    return family.name.replace(" ", "")
+
+
+each_family = pytest.mark.parametrize("family", FAMILIES, ids=spoken)
 BY_SEQUENCES = {
     *("mpt", "gpt_neo", "openai-gpt", "llama4_text", "lfm2", "mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"),
     *("recurrent_gemma", "jamba", "bamba", "falcon_h1", "granitemoehybrid", "qwen3_next"),
+}
+
+
+OFTEN = {  # of each kind of positions, masks and layers one, and what is used most
+    *("llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "mistral", "mixtral", "phi", "phi3", "gpt2", "gpt_neox"),
+    *("opt", "bloom", "falcon (ALiBi)", "gpt_oss", "mpt", "mamba", "recurrent_gemma"),
 }
 
 
@@ -36,7 +49,11 @@ def test_the_families_that_count_as_tested_are_those_with_a_tiny_model() -> None
     assert {family.kind for family in FAMILIES} == TESTED
 
 
-@each_family
+@pytest.mark.parametrize(
+    "family",
+    mostly_slow(FAMILIES, lambda family: family.name in OFTEN),
+    ids=lambda family: family.name.replace(" ", ""),
+)
 def test_decoding_equals_generate(family: Family) -> None:
     assert_equal(family, FEW)
 

@@ -136,6 +136,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_a_draft_that_fails_or_differs_on_one_rank_does_not_part_them(tmp_path: Path) -> None:
     first, second = findings(tmp_path, ranks(tmp_path, FAULTS, "expand", "observe", "other proposals"))
     wanted = [generated(tmp_path), generated(tmp_path, num_beams=3)]
@@ -151,6 +152,7 @@ def test_a_draft_that_fails_or_differs_on_one_rank_does_not_part_them(tmp_path: 
         assert all(f"Guess failed in {hook} (RuntimeError: the index is gone)" in said for said in there)
 
 
+@pytest.mark.slow
 def test_memory_that_does_not_suffice_on_one_rank_ends_the_job_with_the_remedy(tmp_path: Path) -> None:
     run = ranks(tmp_path, FAULTS, "memory")
     assert run.returncode != 0

@@ -19,6 +19,7 @@ def one_point(folder, **options):
     return path, plan_sweep(path, ["num_beams=2"])
 
 
+@pytest.mark.slow
 def test_a_killed_workers_point_is_run_again_and_all_come_back(tmp_path):
     journal, out_dir = Journal(tmp_path, stops=(2,)), tmp_path / "runs"
     points = plan_sweep(journal.notebook, ["point=1,2,3,4,5,6"])
