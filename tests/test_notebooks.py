@@ -81,6 +81,7 @@ def test_a_notebook_runs_at_smoke_parameters(path, tmp_path):
 
 
 @pytest.mark.notebooks
+@pytest.mark.slow
 def test_the_report_reads_the_records_beside_its_own(tmp_path):
     parameters, metrics = {"target": None, "num_beams": 4}, {"speed_open": 1.5, "equal": True}
     RunRecord("03_speculative", parameters=parameters, metrics=metrics).save(tmp_path / "one.json")

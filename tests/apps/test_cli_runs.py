@@ -99,7 +99,9 @@ def in_a_process(arguments, **options):
     return subprocess.Popen(command_line, preexec_fn=heed, **options)
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_an_interrupt_leaves_a_record_that_says_so_and_the_next_call_goes_on(tmp_path, sent, code):
     started = tmp_path / "started"
     wait = f"import pathlib, time\npathlib.Path({str(started)!r}).touch()\nwhile True: time.sleep(0.1)"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from fakes import fake_pair, hash_lm
 from scoring import Unlucky, fail
+from sparse import mostly_slow
 from tiny_models import tiny_llama
 
 import specbeam as sb
@@ -81,7 +82,13 @@ def settled(model: Any) -> None:
         assert hybrid(model) == wanted(model)
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral", "gpt2", "opt", "gemma3_text", "bloom", "gpt_neox", "mixtral"])
+@pytest.mark.parametrize(
+    "name",
+    mostly_slow(
+        ["llama", "mistral", "gpt2", "opt", "gemma3_text", "bloom", "gpt_neox", "mixtral"],
+        lambda name: name in ("llama", "gpt2", "gemma3_text"),
+    ),
+)
 def test_families_decode_as_generate_does_with_rounded_passes(name: str, graphs: list[Again]) -> None:
     family: Family = next(each for each in FAMILIES if each.kind == name)
     for row in run_family(family, FEW, cuda_graphs=True):

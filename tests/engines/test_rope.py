@@ -101,32 +101,33 @@ def check(model: Any, calls: list[tuple[dict[str, torch.Tensor], dict[str, Any]]
                 assert one == row[: len(one)], method
 
 
+OFTEN = mostly_slow(KINDS, lambda kind: kind in ("mistral", "phi3"))
 LENGTHS = {"before": (5,), "crossing": (10,), "at": (16,), "one beyond": (17,), "beyond": (20,), "batch": (12, 7, 15)}
 
 
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
-@pytest.mark.parametrize("kind", mostly_slow(KINDS, lambda kind: kind in ("mistral", "phi3")))
+@pytest.mark.parametrize("kind", OFTEN)
 def test_longrope_is_exact_before_across_and_beyond_the_switch(kind: str, lengths: tuple[int, ...], beams: int) -> None:
     check(tiny(kind, "longrope"), [(prompts(*lengths), {"max_new_tokens": 10, "num_beams": beams})])
 
 
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
-@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+@pytest.mark.parametrize("kind", mostly_slow(["llama", "qwen2"], lambda kind: kind == "llama"))
 def test_dynamic_frequencies_are_exact_at_every_length(kind: str, lengths: tuple[int, ...], beams: int) -> None:
     check(tiny(kind, "dynamic"), [(prompts(*lengths), {"max_new_tokens": 10, "num_beams": beams})])
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OFTEN)
 def test_padding_before_every_prompt_moves_where_the_text_is_read_anew(kind: str, beams: int) -> None:
     inputs = {name: torch.nn.functional.pad(value, (3, 0)) for name, value in prompts(11, 9).items()}
     check(tiny(kind, "longrope"), [(inputs, {"max_new_tokens": 10, "num_beams": beams})])
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OFTEN)
 def test_a_text_after_padding_on_the_right_counts_on_from_the_start(kind: str, beams: int) -> None:
     inputs = {name: torch.nn.functional.pad(value, (0, 2)) for name, value in prompts(12, 9).items()}
     check(tiny(kind, "longrope"), [(inputs, {"max_new_tokens": 12, "num_beams": beams})])

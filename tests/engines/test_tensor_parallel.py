@@ -67,6 +67,7 @@ def generated(folder: Path, **options: Any) -> list[int]:
     return model.generate(ids, do_sample=False, max_new_tokens=12, **options)[0, 5:].tolist()
 
 
+@pytest.mark.slow
 def test_ranks_decide_alike_and_decode_as_one_process_does(tmp_path: Path) -> None:
     found = findings(tmp_path, ranks(tmp_path, SCRIPT))
     assert found[0] == found[1]

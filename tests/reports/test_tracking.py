@@ -197,6 +197,7 @@ def test_a_wrong_tracker_stops_a_command_before_anything_runs(tmp_path, name):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_the_sweep_command_tracks_its_points(tmp_path, noted):
     notebook = write_notebook(tmp_path)
     folders = ("--out-dir", tmp_path / "runs", "--reports-dir", tmp_path / "pages")

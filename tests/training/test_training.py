@@ -75,8 +75,16 @@ def test_the_learning_rate_rises_over_fifty_steps_or_a_tenth_of_a_shorter_time_a
     assert rates[:6] == pytest.approx([0.01, 0.25, 0.5, 0.5, 0.5, 0.5]), "a step takes a second"
     assert rates[10:] == pytest.approx([0.5 * (20 - second) / 10 for second in range(10, 20)])
     rates.clear()
-    train(student_of(target), Shards(texts), tmp_path / "long", minutes=20, positions=10, learning_rate=0.5)
-    assert rates[:51] == pytest.approx([0.01 * step for step in range(1, 51)] + [0.5])
+
+    def stopped_after_51() -> list[float]:
+        if len(rates) > 50:
+            raise KeyboardInterrupt
+        return []
+
+    more = {"positions": 10, "learning_rate": 0.5, "held_out": stopped_after_51, "every": 0.5}
+    with pytest.raises(KeyboardInterrupt):
+        train(student_of(target), Shards(texts), tmp_path / "long", minutes=20, **more)
+    assert rates == pytest.approx([0.01 * step for step in range(1, 51)] + [0.5])
 
 
 def test_muon_in_float32_takes_the_steps_of_muon_to_the_rounding_of_bfloat16() -> None:
