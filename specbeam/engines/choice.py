@@ -48,7 +48,7 @@ def choose_engine(target: Target, engine: str, state_layers: Sequence[int] = ())
 
 
 def _worth_a_try(target: Target) -> bool:
-    from .onnx_export import why_not  # half a second, for those who use it
+    from .onnx_export import why_not  # ONNX is imported for those who use it
 
     numbers = sum(p.numel() for p in target.model.parameters())
     return numbers >= SMALLEST and target.probe() is None and why_not(target.model, target.traits) is None

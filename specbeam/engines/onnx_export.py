@@ -28,7 +28,7 @@ from specbeam.compat import ATTENTION
 
 from .families import Traits, text_config
 from .onnx_attention import EXPORTED, Past, by_head, by_token
-from .onnx_graph import Graph, Layout, translated_attention, weightless
+from .onnx_graph import Graph, Layout
 from .tree_cache import TreeCache
 
 OPSET = 23  # the first with RMSNormalization and RotaryEmbedding
@@ -112,6 +112,8 @@ def exported(model: PreTrainedModel, traits: Traits, layout: Layout) -> Graph:
 
     Takes a minute or more for a model of 30 layers. Raises whatever PyTorch's exporter raises where it cannot.
     """
+    from .onnx_rewrite import translated_attention, weightless  # a second, for those who export
+
     apart = traits.by_name and getattr(model.config, ATTENTION, None) == "sdpa"
     batch, rows, slots = 2, 3, 5
     past = [torch.randn(batch, slots, heads * dim) for heads, dim in layout.shapes]

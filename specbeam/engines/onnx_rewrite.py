@@ -1,16 +1,65 @@
-"""What is changed in an exported graph so that a pass consists of fewer operators; the numbers stay as they are.
+"""What is changed in a graph while and after PyTorch's exporter makes it; the numbers stay as they are.
 
-Passes over one token are bound by reading the weights, and after that by the number of operators: each costs some
+Weights are left out, linear layers read them as PyTorch stores them, and a pass consists of fewer operators: over one
+token it is bound by reading the weights, and after that by the number of operators, each of which costs some
 microseconds whatever it does.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from typing import Any
 
 import onnx_ir as ir
+from onnxscript import opset23
 
+from .onnx_graph import LAYOUT, Layout
+
+PREFIX = "model."  # what the wrapper of an exported pass puts before the names of weights
 _OURS = "com.microsoft"  # ONNX Runtime's own operators
+
+
+def weightless(model: Any, weights: Collection[str], layout: Layout) -> bytes:
+    """The serialised graph (an `onnx_ir.Model`) with these parameters and buffers named and left out.
+
+    The graph is simplified on the way; what the exporter noted of the source code goes.
+    """
+    graph = model.graph
+    simplify(graph)
+    for node in graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+    for name, value in list(graph.initializers.items()):
+        value.metadata_props.clear()
+        if not value.uses():
+            del graph.initializers[name]
+        elif name.removeprefix(PREFIX) in weights:
+            tensor = value.const_value
+            value.const_value = ir.ExternalTensor(
+                "weights", 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name.removeprefix(PREFIX)
+            )
+            value.name = name.removeprefix(PREFIX)
+    model.metadata_props.clear()
+    model.metadata_props[LAYOUT] = json.dumps(layout)
+    model.opset_imports["com.microsoft"] = 1
+    return ir.to_proto(model).SerializeToString()
+
+
+def translated_attention() -> Any:
+    """How the exporter writes `tree_attention`.
+
+    ONNX's Attention would take the past apart, but ONNX Runtime then insists that keys and values are put out again.
+    """
+
+    op: Any = opset23
+
+    def translation(query, key, value, mask, past_keys, past_values, heads: int, key_heads: int, scale: float):  # type: ignore
+        keys, values = op.Concat(past_keys, key, axis=1), op.Concat(past_values, value, axis=1)
+        answer, *_ = op.Attention(query, keys, values, mask, scale=scale, q_num_heads=heads, kv_num_heads=key_heads)
+        return answer
+
+    return translation
 
 
 def simplify(graph: Any) -> None:
