@@ -24,6 +24,7 @@ from specbeam.models.load import Pair
 from .likelihood import log_probs, token_log_probs
 
 PADDING = 3  # tokens that the control puts in front of the prompt
+NODES = 8  # drafted nodes a pass: a tree is compared also where drafting would not pay
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def agreement(
         request = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         options = {**options, "logits_processor": LogitsProcessorList([ours])}
         decode = speculative if num_beams == 1 else partial(speculative_beam, num_beams=num_beams)
-        ours.result = decode(pair, request, **options).sequences[0]
+        ours.result = decode(pair, request, num_assistant_tokens=NODES, **options).sequences[0]
         noise = max(noise, _noise(target, ids, theirs, of_sums=num_beams > 1))
         for other, control in ((ours, False), (again, True)):
             if other.result == theirs.result:
