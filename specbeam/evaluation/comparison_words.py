@@ -97,6 +97,8 @@ def pareto_sentence(rows: Sequence[Row]) -> str:
     """
     exact = next(row for row in rows if row["method"] == HYBRID)
     own = f"the exact {HYBRID} (× {exact['speedup'][BEAM]['value']:.2f} the speed of {BEAM} search)"
+    if (few := exact["speedup"][BEAM]["n"]) < FEWEST:
+        return f"{counted(few, 'prompt')} cannot show what is faster than {own}"
     quicker = [
         row
         for row in frontier(rows)

@@ -98,6 +98,14 @@ def test_the_pareto_sentence_claims_nothing_that_is_not_shown():
     assert words.pareto_sentence(rows).startswith(expected)
 
 
+def test_the_pareto_sentence_says_where_prompts_are_too_few():
+    rows = [row(BEAM, 1.0, 0.0), row(HYBRID, 1.2, 0.0), row(MARGIN, 1.5, 0.1)]
+    rows[1]["speedup"][BEAM]["n"] = 4
+    assert words.pareto_sentence(rows) == (
+        "4 prompts cannot show what is faster than the exact speculative beam (× 1.20 the speed of beam search)"
+    )
+
+
 def found(equal: list[bool], behind: list[bool]) -> dict[str, Any]:
     methods = [{"name": BEAM, "plain": BEAM, "exact": True}, {"name": HYBRID, "plain": BEAM, "exact": True}]
     methods.append({"name": MARGIN, "plain": BEAM, "exact": False})
