@@ -7,6 +7,7 @@ which worker runs what. It gives the point of a lost worker to another one, as o
 resource limits each worker to one run at a time (https://distributed.dask.org/en/stable/resources.html).
 """
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,8 @@ def connected(scheduler: str, workers: int | None = None, timeout: float = CONNE
                 distributed.LocalCluster(count, threads_per_worker=threads, resources=RESOURCE, **options)
             )
         try:
+            if scheduler != "local":
+                _try(scheduler, timeout)
             client = stack.enter_context(distributed.Client(address, timeout=timeout, set_as_default=False))
         except (OSError, ValueError) as error:
             raise ValueError(
@@ -72,6 +76,22 @@ def connected(scheduler: str, workers: int | None = None, timeout: float = CONNE
                 f"`{worker_command(client)}`."
             )
         yield client
+
+
+def _try(address: str, timeout: float) -> None:
+    """Raises OSError or ValueError when nothing answers at the address.
+
+    A client that finds out itself lives on until it is collected; when that happens while another one starts, both
+    wait for ever.
+    """
+    from distributed import Security
+    from distributed.comm.core import connect
+
+    async def answered() -> None:
+        await (await connect(address, timeout=timeout, **Security().get_connection_args("client"))).close()
+
+    with ThreadPoolExecutor(1) as thread:  # the caller's may have a loop already, as in a notebook
+        thread.submit(lambda: asyncio.run(answered())).result()
 
 
 def worker_command(client: Any) -> str:

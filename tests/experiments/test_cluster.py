@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 import sys
@@ -131,6 +132,18 @@ def test_a_worker_with_other_sources_is_refused(tmp_path, in_process, monkeypatc
 def test_a_scheduler_that_cannot_be_reached_is_refused_in_time(scheduler, workers, reason):
     with pytest.raises(ValueError, match=reason), connected(scheduler, workers, timeout=0.5):
         pass
+
+
+def test_a_client_that_did_not_connect_is_gone_at_once():
+    def clients():
+        return sum(type(each) is distributed.Client for each in gc.get_objects())
+
+    gc.collect()
+    before = clients()
+    with pytest.raises(ValueError, match="No Dask scheduler answers") as caught, connected("tcp://host", timeout=0.5):
+        pass
+    assert clients() == before, "a later collection might find it while another client starts, which waits for ever"
+    assert caught.value
 
 
 def test_without_dask_the_pip_command_is_told(monkeypatch):
