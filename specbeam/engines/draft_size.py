@@ -22,7 +22,7 @@ MEMORY = 0.97  # what a pass counts for, one pass later
 TRUST = 24  # how many passes the first guess counts for
 TRUST_QUALITY = 12  # how many refused steps the guess counts for that the draft is as good as the first guess says
 EXPLORE = 32  # one pass in so many looks further than what seems best, and ever fewer where nothing is drafted
-LEVEL_SHARE = 0.06  # what a level of drafting costs, in passes over one token, until decodes tell
+LEVEL_SHARE, NODES_SHARE = 0.06, 0.25  # what a level of drafting costs until decodes tell, see `_usual_level_s`
 TOO_FAST = 0.8  # of what the curve says; a short context alone makes a pass 5 % faster
 FEWEST_PASSES = 8
 ALIKE = 0.98  # of two sizes that differ by less than 2 % the smaller is taken
@@ -93,10 +93,15 @@ class AdaptiveDraftSize(DraftSize):
         # of every size, over the passes of late: steps gained and refused, nodes missing where refused, levels, passes
         self._gained, self._refused, self._missing, self._levels, self._counted = np.zeros((5, MOST + 1))
         self._quality = np.zeros(2)  # steps gained at the chosen sizes, and what the first guess expects
-        self._level_s = self._known_level_s.get(num_beams, LEVEL_SHARE * float(self.latency(1)))
+        self._level_s = self._known_level_s.get(num_beams, self._usual_level_s())
         self._passes = self._chosen = 0
         self._look, self._wait = EXPLORE, EXPLORE  # the pass that looks further next, and how many lie between two
         self._ranks: list[dict[int, int]] = []  # of the nodes of the last ranking, by prompt; empty once learned from
+
+    def _usual_level_s(self) -> float:
+        """A part of a pass over one token, and a part of what the nodes that a level looks at would add to it."""
+        one, level = self.latency(1), self.latency(2 * self._num_beams + 2)
+        return float(LEVEL_SHARE * one + NODES_SHARE * (level - one))
 
     def steps(self) -> np.ndarray:
         """Expected steps of a pass by the number of drafted nodes, shape (MOST + 1,)."""

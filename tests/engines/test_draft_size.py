@@ -144,3 +144,12 @@ def test_the_choice_is_always_a_number_of_nodes_that_it_can_judge(
         size.cut([Ranking(list(range(1, ranked + 1)), [1] * ranked)], 0, [0], draft_s)
         step(size, [asked], [asked == 0])
         size.learn()
+
+
+def test_a_first_decode_with_beams_asks_no_draft_where_its_levels_would_be_dear() -> None:
+    chosen = []
+    for ten_nodes in (1.02, 1.35):  # of a pass over one: a GPU, and two cores of a CPU
+        size = AdaptiveDraftSize(LatencyCurve((1, 10, 24), (1.0, ten_nodes, 1 + 3 * (ten_nodes - 1))))
+        size.start(4)
+        chosen.append(size.choose(1))
+    assert chosen[0] > 8 and chosen[1] == 0
