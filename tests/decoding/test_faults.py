@@ -207,7 +207,7 @@ def test_a_draft_that_raises_is_named_once_and_left_out(hook: str, beams: int) -
     target = hash_lm(24, 5)
     draft = Faulty(target, hook, RuntimeError("the index is gone\nsecond line"), at=1 if hook == "start" else 3)
     with pytest.warns(UserWarning, match=r"draft Faulty failed in \w+ \(RuntimeError: the index is gone\)") as caught:
-        decoded = decode(fake_pair(target, draft), PROMPTS, beams)
+        decoded = decode(fake_pair(target, draft), PROMPTS, beams, num_assistant_tokens=12)
     assert len(caught) == 1
     assert decoded.sequences == decode(fake_pair(target), PROMPTS, beams, plain=True).sequences
 
