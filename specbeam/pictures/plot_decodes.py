@@ -58,11 +58,11 @@ def accepted_histogram(accepted: Mapping[int, int], title: str | None = None) ->
     return figure
 
 
-def four_methods(rows: list[dict[str, Any]], compare: tuple[str, str] = ("beam", "speculative_beam")) -> Figure:
+def four_methods(rows: list[dict[str, Any]], compare: tuple[str, ...] = ("beam", "speculative_beam")) -> Figure:
     """Time of each method (s): a bar to the median, a line over all measurements, passes and steps beside it.
 
     Each row has `method`, `seconds` (list), `passes` and `steps` (or None where they were not counted). The title
-    compares the speed of the second method of `compare` with the first's, or of the fastest with the slowest.
+    compares the speed of the last method of `compare` with that of each before it, or the fastest with the slowest.
     """
     figure, axes = single_axes(8, 0.9 + 0.55 * len(rows))
     reach = max(max(row["seconds"]) for row in rows)
@@ -77,10 +77,11 @@ def four_methods(rows: list[dict[str, Any]], compare: tuple[str, str] = ("beam",
     axes.invert_yaxis()
     axes.set(xlim=(0, 1.6 * reach), xlabel="time for the same prompts (s): median, and the range of all measurements")
     middles = {row["method"]: median(row["seconds"]) for row in rows}
-    base, ours = compare
-    if not {base, ours} <= middles.keys():
-        base, ours = (pick(middles, key=middles.__getitem__) for pick in (max, min))
-    axes.set_title(f"{ours} runs at {middles[base] / middles[ours]:.2f} × the speed of {base}", loc="left")
+    if not {*compare} <= middles.keys():
+        compare = tuple(pick(middles, key=middles.__getitem__) for pick in (max, min))
+    *bases, ours = compare
+    found = [f"at {middles[base] / middles[ours]:.2f} × the speed of {base}" for base in bases]
+    axes.set_title(f"{ours} runs {' and '.join(found)}", loc="left")
     return figure
 
 

@@ -22,11 +22,11 @@ Rows = Sequence[dict[str, Any]]
 _ROUND = (1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 86400)  # seconds for an axis
 
 
-def agreement_by_depth(rows: Rows, compare: tuple[str, str]) -> Figure:
+def agreement_by_depth(rows: Rows, compare: tuple[str, str], positions: int | None = None) -> Figure:
     """Agreement with the target against the depth of guessing, a panel for each k of `top_k`, a line for each draft.
 
-    Each row has `draft`, and `top_1` and `top_4`, shares by depth from 1 on; `compare` names the two drafts of the
-    title.
+    Each row has `draft`, and `top_1` and `top_4`, shares by depth from 1 on, of so many `positions`; `compare` names
+    the two drafts of the title.
     """
     figure, both = panels(2, 9.5, 4.0, sharey=True)
     for axes, name, text in zip(both, ("top_1", "top_4"), ("the likeliest", "among the 4 likeliest"), strict=True):
@@ -42,7 +42,7 @@ def agreement_by_depth(rows: Rows, compare: tuple[str, str]) -> Figure:
     first, second = (rows_with(rows, "draft", name)[0]["top_1"] for name in compare)
     deepest = len(first)
     figure.suptitle(
-        f"'{compare[0]}' says the target's token at {first[0]:.0%} of the positions, "
+        f"'{compare[0]}' says the target's token at {first[0]:.0%} of {positions or 'the'} positions, "
         f"'{compare[1]}' at {second[0]:.0%};\n"
         f"after {counted(deepest - 1, 'guess', 'es')} it is {first[-1]:.0%} and {second[-1]:.0%}"
     )
@@ -61,6 +61,8 @@ def agreement_over_time(curves: Mapping[str, Sequence[tuple[float, Sequence[floa
         axes.plot(seconds, shares, markersize=5, label=name, **look(place))
     reached = [seconds for points in curves.values() for seconds, _ in points]
     ticks = [tick for tick in _ROUND if min(reached) / 2 <= tick <= 1.5 * max(reached)]
+    if len(ticks) > 7:  # the names of two that lie close would touch
+        ticks = [tick for before, tick in zip([0, *ticks], ticks, strict=False) if tick >= 2.5 * before]
     axes.set_xscale("log")
     axes.set_xticks(ticks, list(map(duration, ticks)))
     axes.minorticks_off()

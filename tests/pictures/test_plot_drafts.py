@@ -27,6 +27,7 @@ def test_agreement_by_depth_compares_two_drafts_at_both_ends():
         {"draft": "feature", "top_1": [0.5, 0.4, 0.3], "top_4": [0.7, 0.6, 0.6]},
         {"draft": "layers", "top_1": [0.2, 0.2, 0.2], "top_4": [0.4, 0.4, 0.4]},
     ]
+    assert "of 31 positions" in str(pictures.agreement_by_depth(rows, ("feature", "layers"), 31).get_suptitle())
     figure = drawn(pictures.agreement_by_depth(rows, ("feature", "layers")))
     assert figure.get_suptitle() == (
         "'feature' says the target's token at 50% of the positions, 'layers' at 20%;\nafter 2 guesses it is 30% and 20%"
@@ -59,6 +60,8 @@ def test_agreement_over_time_names_the_longest_training_and_the_best_other():
         "30 min",
         "60 min",
     ]
+    axes = drawn(pictures.agreement_over_time(curves | {"short": [(2.0, [0.0])]})).axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()][-4:] == ["30 s", "3 min", "10 min", "30 min"]
     alone = pictures.agreement_over_time({"layers": curves["layers"]}).axes[0]
     assert alone.get_title(loc="left") == "'layers' agrees at 20% of the positions after 40 s of training"
 

@@ -82,6 +82,7 @@ class Worker:
         except OSError:
             line = ""
         except queue.Empty:
+            self.process.kill()
             raise PeerError(f"no answer within {self.limit_s:.0f} s") from None
         if not line:
             code = self.process.wait()
