@@ -38,7 +38,7 @@ class EagleDraft(Draft):
         self._set(EagleEngine(model, width))
 
     def prepare(self, onnx: bool) -> None:
-        """Make drafting fast on a CPU: in ONNX Runtime, with weights of a few bits, or in PyTorch with packed ones."""
+        """Make drafting fast on a CPU: in ONNX Runtime, with rounded weights, or in PyTorch with packed ones."""
         if onnx:
             from .eagle_onnx import OnnxEagleEngine  # half a second, for those who use it
 

@@ -1,8 +1,10 @@
 """An `EagleModel` as two ONNX graphs: one fuses the target's hidden states, the other reads tokens of a tree.
 
 They are written node by node, which takes no time, where an export would take seconds at every load. The weights of
-linear layers are rounded to a few bits, in blocks with a scale each: a draft that is rounded guesses a little worse,
-and what it guesses is verified as ever.
+linear layers are rounded: a draft that is rounded guesses a little worse, and what it guesses is verified as ever.
+Most have 8 bits with a scale an output, which is fastest for the ten rows of a level with four beams; rows then share
+one scale too. The target's states, some of which are hundreds of times as large as others, are read with 4 bits and a
+scale for each block of inputs.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from torch import Tensor
 
 from .eagle_model import EagleModel
 
-BITS = 4
-BLOCK = 32  # weights that share a scale
+BITS = 4  # of the weights that read the target's states
+BLOCK = 32  # of those weights, how many share a scale
 _OPSETS = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
 
 
@@ -42,18 +44,20 @@ class _Builder:
         value = np.ones(size, np.float32) if name is None else _numbers(getattr(self.model, scale))
         return self.node("RMSNormalization", rows, self.weight(value, scale), epsilon=self.model.config.eps)
 
-    def linear(self, rows: str, name: str) -> str:
+    def linear(self, rows: str, name: str, in_blocks: bool = False) -> str:
         layer: Any = getattr(self.model, name)
-        packed, scales = rounded(_numbers(layer.weight))
         outputs, inputs = layer.weight.shape
-        parts = [self.weight(packed, f"{name}.weight"), self.weight(scales, f"{name}.scales")]
-        options = {"K": inputs, "N": outputs, "bits": BITS, "block_size": BLOCK, "accuracy_level": 4}
-        answer = self.node("MatMulNBits", rows, *parts, domain="com.microsoft", **options)
-        return (
-            answer
-            if layer.bias is None
-            else self.node("Add", answer, self.weight(_numbers(layer.bias), f"{name}.bias"))
-        )
+        numbers, scales = (rounded_in_blocks if in_blocks else rounded)(_numbers(layer.weight))
+        parts = [self.weight(numbers, f"{name}.weight"), self.weight(scales, f"{name}.scales")]
+        if in_blocks:
+            options = {"K": inputs, "N": outputs, "bits": BITS, "block_size": BLOCK, "accuracy_level": 4}
+            answer = self.node("MatMulNBits", rows, *parts, domain="com.microsoft", **options)
+        else:
+            parts.append(self.weight(np.zeros(outputs, np.int8), f"{name}.zeros"))
+            answer = self.node("DynamicQuantizeMatMul", rows, *parts, domain="com.microsoft")
+        if layer.bias is None:
+            return answer
+        return self.node("Add", answer, self.weight(_numbers(layer.bias), f"{name}.bias"))
 
     def graph(self, inputs: dict[str, list], outputs: dict[str, tuple[str, list]]) -> bytes:
         for name, (value, _) in outputs.items():
@@ -69,7 +73,8 @@ def fusing_graph(model: EagleModel) -> bytes:
     build, config = _Builder(model), model.config
     flat = build.node("Flatten", build.norm("states"), axis=1)
     shape = ["rows", len(config.layers), config.hidden_size]
-    return build.graph({"states": shape}, {"fused": (build.linear(flat, "fuse"), ["rows", config.hidden_size])})
+    fused = build.linear(flat, "fuse", in_blocks=True)
+    return build.graph({"states": shape}, {"fused": (fused, ["rows", config.hidden_size])})
 
 
 def reading_graph(model: EagleModel, width: int) -> bytes:
@@ -132,23 +137,28 @@ def _value(name: str, shape: list) -> Any:
 INPUTS = ("embedded", "before", "cosines", "sines", "mask", "past_keys", "past_values", "rows")
 
 
-def rounded(weight: np.ndarray, bits: int = BITS, block: int = BLOCK) -> tuple[np.ndarray, np.ndarray]:
-    """A weight (outputs, inputs) in `bits` bits, as MatMulNBits takes it: packed numbers, and a scale a block.
+def rounded(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A weight (outputs, inputs) as DynamicQuantizeMatMul takes it: int8 (inputs, outputs), and a scale an output."""
+    scales = np.abs(weight).max(-1) / 127
+    return np.round(weight.T / np.where(scales == 0, 1, scales)).astype(np.int8), scales.astype(np.float32)
+
+
+def rounded_in_blocks(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A weight (outputs, inputs) as MatMulNBits takes it: two numbers in a byte, and a scale a block.
 
     Blocks run along the inputs and the last is filled up with zeros. Numbers are offset by half their range.
     """
     outputs, inputs = weight.shape
-    blocks = -(-inputs // block)
-    padded = np.zeros((outputs, blocks * block), np.float32)
+    blocks = -(-inputs // BLOCK)
+    padded = np.zeros((outputs, blocks * BLOCK), np.float32)
     padded[:, :inputs] = weight
-    padded = padded.reshape(outputs, blocks, block)
-    middle = 2 ** (bits - 1)
+    padded = padded.reshape(outputs, blocks, BLOCK)
+    middle = 2 ** (BITS - 1)
     scales = np.abs(padded).max(-1, keepdims=True) / (middle - 1)
     numbers = np.round(padded / np.where(scales == 0, 1, scales)) + middle
     numbers = numbers.clip(0, 2 * middle - 1).astype(np.uint8)
-    if bits == 4:  # two in a byte, the first in its lower half
-        numbers = numbers[..., 0::2] | (numbers[..., 1::2] << 4)
-    return numbers, scales.astype(np.float32).reshape(outputs, blocks)
+    packed = numbers[..., 0::2] | (numbers[..., 1::2] << 4)  # the first of two in the lower half
+    return packed, scales.astype(np.float32).reshape(outputs, blocks)
 
 
 def _numbers(weight: Tensor) -> np.ndarray:
