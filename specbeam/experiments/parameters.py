@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from .yaml_values import check_value, parse_yaml
 
 ParamsFiles = str | Path | Sequence[str | Path]  # one parameters file, or a base file and its overlays in order
 
@@ -28,19 +28,23 @@ class Parameter:
     help: str
 
     def check(self, value: Any) -> Any:
-        """The value, as the default's type. Raises ValueError for another type."""
+        """The value, as the default's type. Raises ValueError for another type, and for what no record can hold."""
+        check_value(value, f"parameter {self.name}")
         if self.default is None:
             return value
         kind = type(self.default)
-        if kind is float and type(value) in (int, str):  # YAML reads 1 as int and 1e-3 as text
-            with contextlib.suppress(ValueError):
-                value = float(value)
+        kinds = {type(item) for item in self.default} if kind is list else set()
+        if kind is float:
+            value = _as_float(value)
+        elif kinds == {float} and type(value) is list:
+            value = [_as_float(item) for item in value]
+        check_value(value, f"parameter {self.name}")
         if type(value) is not kind:
             raise ValueError(
                 f"parameter {self.name} = {value!r} is of type {_kind(value)}, "
                 f"and the notebook expects {_kind(self.default)}, as in {self.default!r}"
+                + ("; write it in quotes" if kind is str and not isinstance(value, (list, dict)) else "")
             )
-        kinds = {type(item) for item in self.default} if kind is list else set()
         wrong = [item for item in value if type(item) not in kinds] if len(kinds) == 1 else []
         if wrong:
             raise ValueError(
@@ -78,6 +82,7 @@ def read_parameters(path: str | Path) -> dict[str, Parameter]:
             default = ast.literal_eval(value)
         except ValueError:
             raise ValueError(f"{path}: parameter {name} must be a literal, not {text!r}.") from None
+        check_value(default, f"{path}: parameter {name}")
         parameters[name] = Parameter(name, default, " ".join(comments[n] for n in lines if n in comments))
     return parameters
 
@@ -150,14 +155,6 @@ def split_assignment(text: str, what: str) -> tuple[str, str]:
     return name.strip(), value
 
 
-def parse_yaml(text: str, where: str) -> Any:
-    """Plain YAML data. Raises ValueError naming the place (`where`) of malformed text."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
-
-
 def read_notebook(path: Path) -> Any:
     """The notebook as nbformat's version 4. Raises ValueError when it is missing or no notebook."""
     import nbformat
@@ -212,6 +209,13 @@ def check_values(values: Mapping[str, Any], scope: Mapping[Any, Mapping[str, Par
                 parameter.check(value)
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from None
+
+
+def _as_float(value: Any) -> Any:
+    """A whole number, or text such as 1e-3, as a float; anything else as it is."""
+    with contextlib.suppress(ValueError, OverflowError):
+        return float(value) if type(value) in (int, str) else value
+    return value
 
 
 def _kind(value: Any) -> str:

@@ -15,11 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import yaml
-
 from specbeam.files import write_atomic
 
 from .records import RunRecord
+from .yaml_values import parse_yaml
 
 KEY_NUMBERS = 4
 GROUPS = ("parameters", "metrics", "timings", "models", "versions")
@@ -159,8 +158,8 @@ def flat(value: Mapping[str, Any], sign: str = ".", prefix: str = "") -> dict[st
 
 def _test(sign: str, value: str, condition: str) -> Callable[[Any], bool]:
     try:
-        wanted = yaml.safe_load(value)
-    except yaml.YAMLError:
+        wanted = parse_yaml(value, condition)
+    except ValueError:
         wanted = value
     compare = _ORDERINGS.get(sign)
     if compare and (wanted is None or isinstance(wanted, bool | list | dict)):

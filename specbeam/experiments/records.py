@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from specbeam.files import write_atomic
+from specbeam.text import is_whole
 
 from . import record_schema
 from .provenance import environment, repository_root
@@ -93,6 +94,8 @@ class RunRecord:
         default = repository_root() / "build" / "runs" / f"{self.notebook}.json"
         document = plain({"schema": self.schema, **asdict(self)}, "record")
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        if not is_whole(text):  # JSON has an escape for what no UTF-8 has
+            text = json.dumps(document, indent=2, allow_nan=False) + "\n"
         return write_atomic(path or os.environ.get(RECORD_VARIABLE) or default, text)
 
     @classmethod

@@ -17,10 +17,11 @@ from typing import Any
 
 from specbeam.files import exclusive
 
-from .parameters import Parameter, ParamsFiles, parse_yaml, read_parameters, resolve_parameters, split_assignment
+from .parameters import Parameter, ParamsFiles, read_parameters, resolve_parameters, split_assignment
 from .provenance import SOURCES, notebook_sha256, sources_sha256
 from .records import RunRecord, plain
 from .runner import RunFailed, checked_name, refuse_foreign, run_notebook
+from .yaml_values import parse_yaml
 
 WAITING, RUNNING, DONE, SKIPPED, FAILED = STATES = ("waiting", "running", "done", "skipped", "failed")
 VALUE_LENGTH, NAME_LENGTH = 40, 150  # characters; file systems allow 255 bytes, and suffixes come on top

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers import BatchEncoding
 
+from specbeam.text import check_text
+
 Message = Mapping[str, Any]
 Prompt = str | Sequence[Message]  # a text, or a conversation: [{"role": "user", "content": "…"}, …]
 
@@ -32,6 +34,8 @@ def render_prompt(
     refuses a system turn or cannot leave the assistant's message open, and for messages that cannot be rendered.
     """
     texts = [_render(tokenizer, each, system) for each in _as_list(prompt)]
+    for text in texts:
+        check_text(text, "the prompt")
     if debug:
         for text in texts:
             print(text)

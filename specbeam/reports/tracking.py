@@ -23,6 +23,7 @@ Tracker = Callable[[str, RunRecord, str | None, Path], str]  # name, record, pag
 PROJECT = "specbeam"  # Weights & Biases' own WANDB_PROJECT comes before it
 OFFLINE = ("offline", "disabled", "dryrun")
 PART_LENGTH = 60  # characters of a table's name between slashes
+NAME_LENGTH = 128  # characters that Weights & Biases takes
 
 
 class Tracking:
@@ -95,10 +96,10 @@ def _log_to_wandb(name: str, record: RunRecord, page: str | None, runs_dir: Path
     run = wandb.init(
         project=os.environ.get("WANDB_PROJECT", PROJECT),
         dir=os.environ.get("WANDB_DIR") or runs_dir.resolve().parent,
-        name=name,
-        group=record.notebook,
+        name=_cut(name),
+        group=_cut(record.notebook),
         tags=[record.status],
-        config={**record.parameters, PROJECT: facts(record)},
+        config={**record.parameters, PROJECT: {**facts(record), "run": name}},
         settings=settings,
         reinit="finish_previous",
     )
@@ -151,6 +152,12 @@ def split(record: RunRecord) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]
     if record.error is not None:
         values["error"] = record.error
     return values, tables
+
+
+def _cut(name: str) -> str:
+    """The name, or its beginning and a hash of the whole where it is too long."""
+    end = f"-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - len(end)] + end
 
 
 def _file_name(name: str) -> str:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from . import options
+from . import options, output
 from .bench_peers import bench_peers, check_options
 
 
@@ -81,7 +80,7 @@ def bench(
         },
         **{"device": device, "quick": quick, "warmups": 1},
     }
-    console = Console(stderr=True, highlight=False)
+    console = output.console(stderr=True)
     packing = "auto" if packed is None else packed
     options_of_all = {"dtype": dtype, "device": device, "engine": engine, "packed": packing}
     who = load_contenders(target, draft, **options_of_all, assistant=assistant)
@@ -96,7 +95,7 @@ def bench(
     path = record.save(out or Path("build/runs/bench_quick.json" if quick else "build/runs/bench.json"))
     title = f"{who.main.name}, {record.dtype} on {record.device}, {who.engine} engine, "
     title += f"{max_new_tokens} new tokens, medians"
-    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table(record.metrics["rows"], title))
+    output.console(width=None if sys.stdout.isatty() else 140).print(table(record.metrics["rows"], title))
     if not record.metrics["all_equal"]:
         console.print("≠ marks rows whose tokens differ from transformers'. Their speed-up is not one of equal work.")
     console.print(f"record: {path}", soft_wrap=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from . import output
 
 
 def check_options(
@@ -60,7 +60,7 @@ def bench_peers(
         **{"dtype": "float32", "device": "cpu"},
         **{"quick": quick, "warmups": 1},
     }
-    console = Console(stderr=True, highlight=False)
+    console = output.console(stderr=True)
 
     def say(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)
@@ -79,7 +79,7 @@ def bench_peers(
         f"{who.main.name}, float32, {record.threads} threads each, {max_new_tokens} forced tokens; seconds a prompt, "
     )
     title += "and the speed as a multiple of transformers', medians"
-    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(report.table(found, title))
+    output.console(width=None if sys.stdout.isatty() else 140).print(report.table(found, title))
     for remark in report.remarks(found):
         say(f"- {remark}")
     say(f"record: {path}")

@@ -7,14 +7,15 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from specbeam.decoding.methods import BASELINES, METHOD_NAMES, in_common
 from specbeam.experiments.record_models import describe_decode
 from specbeam.experiments.records import plain
+from specbeam.text import check_text
 
-from . import options
+from . import options, output
 from .summary import heading, summary
 
 
@@ -54,11 +55,10 @@ def generate(
     pair, inputs = _prepare(
         prompt, system, debug, target, draft, packed, prefill, draft_revision=draft_revision, **places
     )
-    console = Console(soft_wrap=True, highlight=False, markup=False)
-    if console.is_terminal and not as_json:
+    if sys.stdout.isatty() and not as_json:
         from .terminal import show
 
-        show(pair, inputs, method, given, console)
+        show(pair, inputs, method, given, output.console(soft_wrap=True, markup=False))
         return
     decoded = _decode(method, pair, inputs, given)
     if as_json:
@@ -66,10 +66,9 @@ def generate(
         return
     for rank, text in enumerate(decoded.text):
         if len(decoded.text) > 1:
-            console.print(heading(decoded, rank))
-        console.print(text.strip())
-        console.print()
-    console.print(summary(pair, method, decoded))
+            output.write(heading(decoded, rank))
+        output.write(f"{text}\n")
+    output.write(summary(pair, method, decoded))
 
 
 def compare(
@@ -119,9 +118,9 @@ def compare(
             f"{stats.steps_per_pass:.2f}",
             f"{stats.tokens_per_second:.1f}",
             _equality(tokens[method], tokens[baseline], baseline) if baseline else "—",
-            " ".join(decoded.text[0].split()[:8]),
+            Text(" ".join(decoded.text[0].split()[:8])),
         )
-    Console().print(table)
+    output.console().print(table)
 
 
 def _decode_options(
@@ -169,9 +168,12 @@ def _prepare(
     """The pair and the rendered prompt, on its device. An empty prompt is refused before a model loads."""
     import specbeam as sb
 
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = _from_stdin() if prompt == "-" else prompt
     if not text.strip():
         raise ValueError(f"the prompt {text!r} is empty; write at least one word")
+    check_text(text, "the prompt")
+    check_text(system or "", "the system prompt")
+    check_text(prefill or "", "the prefill")
     pair = sb.load_pair(target, draft=draft, packed="auto" if packed else False, **places)
     asked: Any = text
     if prefill is not None:
@@ -179,6 +181,16 @@ def _prepare(
     with contextlib.redirect_stdout(sys.stderr):  # what debug shows is not the command's answer
         inputs = sb.render_prompt(pair.tokenizer, asked, system=system, debug=debug)
     return pair, inputs.to(pair.target.device)
+
+
+def _from_stdin() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"the prompt on standard input is not {error.encoding}: byte {error.start} is "
+            f"{error.object[error.start]:#x}; convert it, for example with iconv -t utf-8"
+        ) from None
 
 
 def _decode(method: str, pair: Any, inputs: Any, given: dict[str, Any]) -> Any:
@@ -193,4 +205,5 @@ def _equality(tokens: list[int], others: list[int], baseline: str) -> str:
 
 def _print_json(pair: Any, prompt: str, answer: dict[str, Any]) -> None:
     document = {"model": pair.name, "revisions": pair.revisions, "prompt": prompt, **answer}
-    print(json.dumps(plain(document, "answer", nan_as_null=True), ensure_ascii=False))
+    ascii_only = not output.encodes_everything()
+    output.write(json.dumps(plain(document, "answer", nan_as_null=True), ensure_ascii=ascii_only))

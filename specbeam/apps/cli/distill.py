@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from specbeam.files import write_atomic
 
-from . import options
+from . import options, output
 
 PASSAGES_LICENCE = "part of them are its summaries of Wikipedia passages from BoolQ (CC BY-SA 3.0)"
 
@@ -48,7 +47,7 @@ def distill(
 
     if out.exists() and not out.is_dir():
         raise ValueError(f"out={str(out)!r} is a file; give a folder, new or from an earlier call")
-    console = Console(stderr=True, highlight=False)
+    console = output.console(stderr=True)
     texts: list[str] = []
     if passages:
         try:
@@ -93,5 +92,5 @@ def distill(
     table = Table("held-out prompts", *(f"depth {depth + 1}" for depth in range(result["depths"])))
     for name, hits in result["agreement"].items():
         table.add_row(name, *(f"{share:.2f}" for share in hits["top_1"]))
-    Console(highlight=False).print(table)
+    output.console().print(table)
     print(f"use it: load_pair({target!r}, draft={str(out)!r})")

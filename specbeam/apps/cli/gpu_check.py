@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from . import options
+from . import options, output
 
 
 def gpu_check(
@@ -38,7 +37,7 @@ def gpu_check(
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
         raise ValueError(f"device={device!r} cannot be used here ({first}); --device cpu shows how it goes") from error
-    console, began = Console(stderr=True, highlight=False), time.perf_counter()
+    console, began = output.console(stderr=True), time.perf_counter()
     model = card.random_model(DTYPES[dtype], device, layers=2 if quick else 24)
     pair = Pair(model, NoDraft(), None, "Qwen2 of half a billion random weights" if not quick else "a small Qwen2")
     if quick:
@@ -52,5 +51,5 @@ def gpu_check(
     record = card.check(pair, cases, parameters | {"device": device, "warmups": 1}, done)
     path = record.save(out or Path("build/runs") / f"{card.NAME}{'_quick' if quick else ''}.json")
     title = f"{pair.name}, {dtype} on {record.device}, {max_new_tokens} new tokens, medians"
-    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(table(record.metrics["rows"], title))
+    output.console(width=None if sys.stdout.isatty() else 140).print(table(record.metrics["rows"], title))
     console.print(f"record: {path}", soft_wrap=True)

@@ -1,12 +1,13 @@
 """The command `specbeam`: its subcommands, and how bad input ends."""
 
-import os
+import contextlib
 import sys
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
+from . import output
 from .bench import bench
 from .decode import compare, generate
 from .demo import demo
@@ -23,13 +24,20 @@ class OneLineErrors(TyperGroup):
     """Bad input ends as one line on stderr and exit code 2; so do a full disk and a missing permission."""
 
     def invoke(self, ctx: Any) -> Any:
+        output.lose_nothing()
         try:
-            return super().invoke(ctx)
-        except BrokenPipeError:  # `| head` has read enough; Python would complain once more when it flushes at the end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            found = super().invoke(ctx)
+            output.flush()
+        except BrokenPipeError:  # `| head` has read enough
+            output.give_up()
         except (ValueError, OSError) as error:
             print("specbeam: " + " ".join(str(error).split()), file=sys.stderr)
+            with contextlib.suppress(OSError):
+                output.flush()
+            output.give_up()
             raise typer.Exit(2) from None
+        else:
+            return found
 
 
 app = typer.Typer(

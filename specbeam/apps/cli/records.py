@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -31,7 +30,7 @@ from specbeam.experiments.record_table import (
     where,
 )
 
-from . import options
+from . import options, output
 
 PARAMETERS = 6  # columns of differing parameters, at most
 PIPED_WIDTH = 2000  # no terminal, no line to fit: grep and a mail want each row whole
@@ -70,7 +69,7 @@ def records(
     if as_json:
         whole = [{"name": row.name, **asdict(row.record)} for row in rows]
         parts = [{name: row.values.get(name) for name in full} for row in rows]
-        print(json.dumps(parts if full else whole, ensure_ascii=False), flush=True)
+        print(json.dumps(parts if full else whole, ensure_ascii=not output.encodes_everything()), flush=True)
     elif out is None:
         same = _print_table(rows, full, names)
         count = f"{len(rows)} of {len(everything)}" if len(rows) < len(everything) else str(len(rows))
@@ -81,9 +80,9 @@ def _print_table(rows: Sequence[Row], full: list[str], names: list[str]) -> list
     """Print the table; return values that all rows share, for which a terminal has no room in every row."""
     if not rows:
         return []
-    console, shared = Console(), list[str]()
+    console, shared = output.console(), list[str]()
     if not console.is_terminal:
-        console = Console(width=PIPED_WIDTH)
+        console = output.console(width=PIPED_WIDTH)
     if full:
         wanted = list(zip(names, full, strict=True))
         lines = [{name: _shown(row.values.get(column)) for name, column in wanted} for row in rows]

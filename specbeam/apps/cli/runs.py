@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from . import options
+from . import options, output
 
 
 def run(
@@ -51,7 +50,7 @@ def run(
     resolved = [parameters.resolve_parameters(path, params, chosen[path]) for path in paths]
 
     tracking = Tracking(track)
-    console = Console(stderr=True)
+    console = output.console(stderr=True)
     failed, pages = 0, Pages(reports_dir, out_dir, name, paths)
     begin = _done_before(paths, resolved, name, out_dir) if resume and not replace else 0
     if index := pages.update(begin):
@@ -173,5 +172,5 @@ def reports(
     for item in read_runs(runs_dir):
         numbers = "  ".join(f"{name} {value}" for name, value in headline(item.record))
         table.add_row(escape(item.name), item.record.status, escape(numbers))
-    Console(stderr=True).print(table)
+    output.console(stderr=True).print(table)
     print(index)

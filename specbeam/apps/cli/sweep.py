@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from . import options
+from . import options, output
 from .runs import end
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def sweep(
     points = plan_sweep(path, grid or [], params, parse_overrides(parameter or []), name)
 
     tracking = Tracking(track)
-    board, console = Board(points), Console(stderr=True)
+    board, console = Board(points), output.console(stderr=True)
     try:
         with ExitStack() as stack:
             execute = run_here(path, out_dir, timeout)

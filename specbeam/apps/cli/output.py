@@ -1,0 +1,45 @@
+"""What the commands print: tables by Rich, and what a model wrote as it is."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from typing import Any
+
+from rich.console import Console
+
+
+def console(**options: Any) -> Console:
+    """A Rich console that takes `:key:` in a name or a text for what it is, and no emoji."""
+    return Console(**{"emoji": False, "highlight": False, **options})
+
+
+def write(text: str) -> None:
+    """Print text that somebody may go on with, unchanged, and a line end."""
+    print(text)
+
+
+def encodes_everything() -> bool:
+    """Whether standard output can hold any text."""
+    return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf")
+
+
+def lose_nothing() -> None:
+    """What an encoding such as ASCII lacks is printed as an escape: an error would lose what was decoded."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush() -> None:
+    """Hand over what was printed. Raises OSError where it cannot be written, a BrokenPipeError where nobody reads."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def give_up() -> None:
+    """Nothing more can be written; Python would complain of that once more at its end."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
