@@ -1,4 +1,4 @@
-"""What commands print reaches whoever reads it: the model's text unchanged, in any encoding, or one line that says why."""
+"""What commands print reaches its reader: the model's text unchanged, in any encoding, or a line that says why not."""
 
 from __future__ import annotations
 
@@ -84,6 +84,7 @@ def test_a_table_shows_markup_and_emoji_codes_as_they_are() -> None:
     assert b"[red]x[/red] :key:" in done.stdout
 
 
+COMMANDS = [["generate", "hi"], ["generate", "hi", "--json"], ["compare", "hi"], ["options"]]
 FULL = Path("/dev/full")
 
 
