@@ -164,6 +164,11 @@ def test_a_record_of_the_first_version_is_read(tmp_path):
     assert RunRecord.load(record.save(tmp_path / "new.json")) == record
 
 
+def test_half_of_a_surrogate_pair_in_a_result_is_kept(tmp_path):
+    path = RunRecord("01_toy", metrics={"text": "a\ud800é"}).save(tmp_path / "record.json")
+    assert RunRecord.load(path).metrics == {"text": "a\ud800é"}
+
+
 def test_a_missing_record_says_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="run the notebook first"):
         RunRecord.load(tmp_path / "none.json")

@@ -168,6 +168,12 @@ def test_names_of_tables_are_safe_in_file_names_and_stay_apart():
     assert all(".." not in name and not set(name) & set(':*?"<>|\\') and len(name) < 100 for name in tables)
 
 
+def test_a_name_that_is_too_long_for_the_tracker_keeps_its_beginning_and_stays_apart():
+    long, other = "a" * 150, "a" * 149 + "b"
+    short = [tracking._cut(name) for name in (long, other, "short")]
+    assert [len(name) for name in short] == [128, 128, 5] and len(set(short)) == 3 and short[0].startswith("a" * 121)
+
+
 def test_the_facts_leave_out_parameters_and_results():
     found = facts(RunRecord("x", parameters={"a": 1}, metrics={"b": 2}, commit="c0ffee", threads=2))
     assert found["commit"] == "c0ffee" and found["threads"] == 2
