@@ -373,7 +373,6 @@ def test_the_embedded_tokenizer_is_smollm2s(smollm):
 
 
 @pytest.mark.model
-def test_the_embedded_model_loads_within_a_second_or_two_once_converted(smollm):
-    started = time.perf_counter()
+def test_the_embedded_model_is_converted_once(smollm, monkeypatch):
+    monkeypatch.setattr(embedded, "unpack_gguf", lambda *_: pytest.fail("it is converted already"))
     load_pair(device="cpu", packed=False)
-    assert time.perf_counter() - started < 5  # under one second on an idle machine
