@@ -29,9 +29,6 @@ class Parameter:
 
     def check(self, value: Any) -> Any:
         """The value, as the default's type. Raises ValueError for another type, and for what no record can hold."""
-        check_value(value, f"parameter {self.name}")
-        if self.default is None:
-            return value
         kind = type(self.default)
         kinds = {type(item) for item in self.default} if kind is list else set()
         if kind is float:
@@ -39,6 +36,8 @@ class Parameter:
         elif kinds == {float} and type(value) is list:
             value = [_as_float(item) for item in value]
         check_value(value, f"parameter {self.name}")
+        if self.default is None:
+            return value
         if type(value) is not kind:
             raise ValueError(
                 f"parameter {self.name} = {value!r} is of type {_kind(value)}, "

@@ -65,6 +65,11 @@ _Loader.add_constructor(f"{_TAG}str", _Loader.construct_text)
 
 def parse_yaml(text: str, where: str) -> Any:
     """Plain YAML data. Raises ValueError naming the place (`where`) of malformed text, and of what JSON cannot hold."""
+    if ends := [letter for letter in "\x85\u2028\u2029" if letter in text]:  # PyYAML would make spaces of them
+        escape = rf"\u{ord(ends[0]):04x}"
+        raise ValueError(
+            f"{where} is not YAML that can be read: it holds a bare {escape}; write {escape} in double quotes"
+        )
     try:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:

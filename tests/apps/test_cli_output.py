@@ -89,9 +89,7 @@ FULL = Path("/dev/full")
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full, which Linux has")
-@pytest.mark.parametrize(
-    "arguments", [["generate", "hi"], ["generate", "hi", "--json"], ["compare", "hi"], ["options"]]
-)
+@pytest.mark.parametrize("arguments", COMMANDS)
 def test_a_full_disk_is_one_line_and_no_success(arguments: list[str]) -> None:
     with FULL.open("wb") as full:
         done = command(*arguments, stdout=full)
@@ -99,9 +97,7 @@ def test_a_full_disk_is_one_line_and_no_success(arguments: list[str]) -> None:
     assert done.stderr.decode().splitlines() == ["specbeam: [Errno 28] No space left on device"]
 
 
-@pytest.mark.parametrize(
-    "arguments", [["generate", "hi"], ["generate", "hi", "--json"], ["compare", "hi"], ["options"]]
-)
+@pytest.mark.parametrize("arguments", COMMANDS)
 def test_a_reader_who_has_read_enough_hears_no_complaint(arguments: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -56,6 +56,8 @@ def test_numbers_and_words_are_those_of_yaml_1_2(text: str, value: Any) -> None:
         ("!!python/object:os.system {}", "could not determine a constructor"),
         ("2024-13-01", "month must be in"),
         ("[" * 3000, "here is not YAML"),
+        ('"a\x85b"', r"a bare \\u0085; write"),
+        ('"a\u2028b"', r"a bare \\u2028; write"),
     ],
 )
 def test_what_json_cannot_hold_is_refused_with_its_place(text: str, reason: str) -> None:
@@ -113,4 +115,4 @@ VALUES = st.recursive(
 def test_whatever_json_holds_comes_back_from_yaml_as_it_was(value: Any) -> None:
     check_value(value, "it")
     assert parse_yaml(json.dumps(value).replace("\x7f", r"\u007f"), "here") == value  # YAML holds no bare DEL
-    assert parse_yaml(yaml.safe_dump(value, allow_unicode=True), "here") == value
+    assert parse_yaml(yaml.safe_dump(value, default_style='"'), "here") == value

@@ -66,9 +66,9 @@ def generate(
         return
     for rank, text in enumerate(decoded.text):
         if len(decoded.text) > 1:
-            output.write(heading(decoded, rank))
-        output.write(f"{text}\n")
-    output.write(summary(pair, method, decoded))
+            print(heading(decoded, rank))
+        print(f"{text}\n")
+    print(summary(pair, method, decoded))
 
 
 def compare(
@@ -206,4 +206,4 @@ def _equality(tokens: list[int], others: list[int], baseline: str) -> str:
 def _print_json(pair: Any, prompt: str, answer: dict[str, Any]) -> None:
     document = {"model": pair.name, "revisions": pair.revisions, "prompt": prompt, **answer}
     ascii_only = not output.encodes_everything()
-    output.write(json.dumps(plain(document, "answer", nan_as_null=True), ensure_ascii=ascii_only))
+    print(json.dumps(plain(document, "answer", nan_as_null=True), ensure_ascii=ascii_only))

@@ -28,13 +28,12 @@ class OneLineErrors(TyperGroup):
         try:
             found = super().invoke(ctx)
             output.flush()
-        except BrokenPipeError:  # `| head` has read enough
-            output.give_up()
         except (ValueError, OSError) as error:
-            print("specbeam: " + " ".join(str(error).split()), file=sys.stderr)
             with contextlib.suppress(OSError):
                 output.flush()
-            output.give_up()
+            if isinstance(error, BrokenPipeError):  # `| head` has read enough
+                return None
+            print("specbeam: " + " ".join(str(error).split()), file=sys.stderr)
             raise typer.Exit(2) from None
         else:
             return found

@@ -16,11 +16,6 @@ def console(**options: Any) -> Console:
     return Console(**{"emoji": False, "highlight": False, **options})
 
 
-def write(text: str) -> None:
-    """Print text that somebody may go on with, unchanged, and a line end."""
-    print(text)
-
-
 def encodes_everything() -> bool:
     """Whether standard output can hold any text."""
     return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf")
@@ -34,12 +29,13 @@ def lose_nothing() -> None:
 
 
 def flush() -> None:
-    """Hand over what was printed. Raises OSError where it cannot be written, a BrokenPipeError where nobody reads."""
-    if sys.stdout is not None:
+    """Hand over what was printed. Raises OSError where it cannot be written, a BrokenPipeError where nobody reads.
+
+    What is left then goes nowhere: Python would complain of it once more at its end.
+    """
+    try:
         sys.stdout.flush()
-
-
-def give_up() -> None:
-    """Nothing more can be written; Python would complain of that once more at its end."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):  # a stream without a file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
