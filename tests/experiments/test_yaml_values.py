@@ -56,8 +56,8 @@ def test_numbers_and_words_are_those_of_yaml_1_2(text: str, value: Any) -> None:
         ("!!python/object:os.system {}", "could not determine a constructor"),
         ("2024-13-01", "month must be in"),
         ("[" * 3000, "here is not YAML"),
-        ('"a\x85b"', r"a bare \\u0085; write"),
-        ('"a\u2028b"', r"a bare \\u2028; write"),
+        ('"a\x85b"', r"a bare \\u0085"),
+        ('"a\u2028b"', r"a bare \\u2028"),
     ],
 )
 def test_what_json_cannot_hold_is_refused_with_its_place(text: str, reason: str) -> None:
@@ -104,9 +104,10 @@ def test_whole_numbers_in_a_list_of_floats_are_floats() -> None:
     assert found == [0.0, -4.0, 0.001] and {type(one) for one in found} == {float}
 
 
+KEYS = st.text(max_size=60)  # YAML takes 1,024 characters, escapes included
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=12,
 )
 
