@@ -3,8 +3,8 @@
 They are written node by node, which takes no time, where an export would take seconds at every load. The weights of
 linear layers are rounded: a draft that is rounded guesses a little worse, and what it guesses is verified as ever.
 Most have 8 bits with a scale an output, which is fastest for the ten rows of a level with four beams; rows then share
-one scale too. The target's states, some of which are hundreds of times as large as others, are read with 4 bits and a
-scale for each block of inputs.
+one scale too. The target's states, whose largest number is up to 500 times the median one in SmolLM2-135M's, are read
+with 4 bits and a scale for each block of inputs.
 """
 
 from __future__ import annotations
