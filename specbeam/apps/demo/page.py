@@ -60,7 +60,7 @@ class Page:
             self._part(gr.Textbox, "system", label="System prompt", lines=2)
             info = "Beam scores are divided by length to this power."
             self._part(gr.Number, "length_penalty", 1.0, label="Length penalty", info=info, step=0.1)
-            info = "Of the speculative methods. Empty: chosen by what a pass costs."
+            info = "Of the speculative methods. Empty: as many as save time on this machine, which may be none."
             label = "Drafted tokens a pass at most"
             # a text, because an empty number becomes 0 when the accordion opens
             self._part(gr.Textbox, "num_assistant_tokens", label=label, placeholder="automatic", info=info)
