@@ -81,7 +81,7 @@ def four_methods(rows: list[dict[str, Any]], compare: tuple[str, ...] = ("beam",
         compare = tuple(pick(middles, key=middles.__getitem__) for pick in (max, min))
     *bases, ours = compare
     found = [f"at {middles[base] / middles[ours]:.2f} × the speed of {base}" for base in bases]
-    axes.set_title(f"{ours} runs {' and\n'.join(found)}", loc="left")
+    axes.set_title(f"{ours} runs " + " and\n".join(found), loc="left")
     return figure
 
 

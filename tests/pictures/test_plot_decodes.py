@@ -41,7 +41,7 @@ def test_four_methods_compares_what_it_is_asked_to_compare():
     named = pictures.four_methods(rows, compare=("theirs", "speculative_beam")).axes[0]
     assert named.get_title(loc="left") == "speculative_beam runs at 2.50 × the speed of theirs"
     both = pictures.four_methods(rows, compare=("theirs", "beam", "speculative_beam")).axes[0].get_title(loc="left")
-    assert both == "speculative_beam runs at 2.50 × the speed of theirs and at 1.50 × the speed of beam"
+    assert both == "speculative_beam runs at 2.50 × the speed of theirs and\nat 1.50 × the speed of beam"
     assert pictures.four_methods(rows[:2]).axes[0].get_title(loc="left") == "beam runs at 1.67 × the speed of theirs"
 
 
