@@ -134,7 +134,13 @@ def resolve_parameters(
 
 def changed_parameters(path: str | Path, resolved: Mapping[str, Any]) -> dict[str, Any]:
     """The resolved parameters that differ from the notebook's defaults."""
-    return {name: resolved[name] for name, item in read_parameters(path).items() if resolved[name] != item.default}
+    defaults = {name: item.default for name, item in read_parameters(path).items()}
+    return {name: resolved[name] for name, value in defaults.items() if json_text(resolved[name]) != json_text(value)}
+
+
+def json_text(value: Any) -> str:
+    """JSON, which tells 1 from 1.0 and from true, where Python's == does not."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:

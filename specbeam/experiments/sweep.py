@@ -17,7 +17,7 @@ from typing import Any
 
 from specbeam.files import exclusive
 
-from .parameters import Parameter, ParamsFiles, read_parameters, resolve_parameters, split_assignment
+from .parameters import Parameter, ParamsFiles, json_text, read_parameters, resolve_parameters, split_assignment
 from .provenance import SOURCES, notebook_sha256, sources_sha256
 from .records import RunRecord, plain
 from .runner import RunFailed, checked_name, refuse_foreign, run_notebook
@@ -125,9 +125,10 @@ def state_on_disk(notebook: Path, point: Point, out_dir: Path, replace: bool = F
         return Change(point, WAITING, "failed before")
     if replace:
         return Change(point, WAITING, "run again as asked")
-    shared = {name: value for name, value in point.parameters.items() if name in record.parameters}
-    if other := [name for name, value in shared.items() if _text(value) != _text(record.parameters[name])]:
-        had = ", ".join(f"{name}={_text(record.parameters[name])} instead of {_text(shared[name])}" for name in other)
+    shared = {name: json_text(value) for name, value in point.parameters.items() if name in record.parameters}
+    then = {name: json_text(record.parameters[name]) for name in shared}
+    if other := [name for name in shared if shared[name] != then[name]]:
+        had = ", ".join(f"{name}={then[name]} instead of {shared[name]}" for name in other)
         raise ValueError(
             f"Two runs of the same name: {path} is a run with {had}. "
             "Give this sweep another --name to keep both, or --replace that one."
@@ -176,7 +177,7 @@ def _axes(grid: Iterable[str], parameters: Mapping[str, Parameter]) -> dict[str,
         except ValueError as error:
             hint = "; values are YAML, and lists stand in brackets" if type(parameters[name].default) is list else ""
             raise ValueError(f"grid {text!r}: {error}{hint}") from None
-        texts = [_text(value) for value in axes[name]]
+        texts = [json_text(value) for value in axes[name]]
         if twice := next((item for item in texts if texts.count(item) > 1), None):
             raise ValueError(f"grid {text!r} has the value {twice} twice.")
     if not axes:
@@ -200,9 +201,4 @@ def _slug(value: Any) -> str:
 
 
 def _hash(value: Any) -> str:
-    return hashlib.sha256(_text(value).encode()).hexdigest()[:6]
-
-
-def _text(value: Any) -> str:
-    """JSON, which tells 1 from 1.0 and from true, where Python's == does not."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(json_text(value).encode()).hexdigest()[:6]

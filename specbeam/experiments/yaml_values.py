@@ -7,6 +7,7 @@ decides: 010 is 10, and whatever is no number, true, false or null is text. Only
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import re
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from yaml.constructor import ConstructorError
 from specbeam.text import check_text, is_whole
 
 _TAG = "tag:yaml.org,2002:"
+_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 _KINDS = {
     "null": r"~|null|Null|NULL|",
     "bool": r"true|True|TRUE|false|False|FALSE",
@@ -74,6 +76,11 @@ def parse_yaml(text: str, where: str) -> Any:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not YAML that can be read: {' '.join(str(error).split())}") from error
+
+
+def yaml_text(value: Any) -> str:
+    """One line that `parse_yaml` reads as `value`: JSON with escapes for the characters that YAML takes for others."""
+    return _UNSAFE.sub(lambda found: rf"\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def check_value(value: Any, what: str) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +14,7 @@ from specbeam.experiments.parameters import changed_parameters, read_notebook, r
 from specbeam.experiments.record_models import model_name
 from specbeam.experiments.record_table import read_rows, text
 from specbeam.experiments.records import RunRecord
+from specbeam.experiments.yaml_values import yaml_text
 
 PICTURES = ("image/png", "image/jpeg")
 HEADLINE_TAG = "headline"  # of the cell whose figure represents the run; without one it is the first figure
@@ -95,7 +95,7 @@ def commands(run: Run) -> list[str]:
     if (name := run.name.rpartition("/")[2]) != record.notebook:
         words += ["--name", name]
     for parameter, value in chosen_parameters(run).items():
-        words += ["-p", f"{parameter}={json.dumps(value, ensure_ascii=False)}"]
+        words += ["-p", f"{parameter}={yaml_text(value)}"]
     return [*([f"git checkout {record.commit}"] if record.commit else []), shlex.join(words)]
 
 
