@@ -5,7 +5,7 @@ Errors in a file are ValueErrors that name the line and what to do.
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def read_prompts(path: str | Path, encoding: str | None = None) -> list[Example]
 
     encoding: of the file, if it is none of Unicode's: those are recognised, others are not guessed.
 
-    `source` is "prompts/" and the number of the line from 1.
+    `source` is "prompts/" and the number of the line from 1, or of the prompt where several stand on one line.
 
     Raises ValueError naming file, line and remedy for whatever cannot be read or can be read in two ways.
     """
@@ -60,9 +60,14 @@ def read_prompts(path: str | Path, encoding: str | None = None) -> list[Example]
             ".tsv and .tab, each packed as .gz or not)"
         )
     rows = READERS[format_of(file)](file, encoding)
-    examples = [_example(row, f"{file}, line {line}", f"prompts/{line}") for line, row in rows]
+    lines, examples = [], []
+    for line, row in rows:
+        lines.append(line)
+        examples.append(_example(row, f"{file}, line {line}", f"prompts/{line}"))
     if not examples:
         raise ValueError(f"{file} holds no prompts; write one a line")
+    if len(set(lines)) < len(lines):
+        return [replace(one, source=f"prompts/{number}") for number, one in enumerate(examples, 1)]
     return examples
 
 

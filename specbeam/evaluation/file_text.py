@@ -132,9 +132,7 @@ def _readings(data: bytes, place: int) -> dict[str, str]:
     from charset_normalizer import from_bytes
 
     fitting = {match.encoding for match in from_bytes(data, cp_isolation=_CANDIDATES)}
-    if "cp1250" in fitting and _decodes(
-        data, "cp1252"
-    ):  # short Western texts are the same in both, and found as cp1250
+    if _decodes(data, "cp1252"):  # the usual one; of short texts another may seem likelier
         fitting.add("cp1252")
     readings: dict[str, str] = {}
     for name in (one for one in _CANDIDATES if one in fitting):

@@ -127,6 +127,8 @@ _decoder = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer)
 def _malformed(file: Path, line: int, why: str, column: int) -> ValueError:
     if why.startswith("Invalid control character"):
         why = "a control character within a text; write it as an escape, such as \\n, \\t or \\u000c"
+    if why.startswith(("Expecting property name", "Illegal trailing comma")):
+        why = "a key in double quotes is missing; quote the key, or remove the comma in front of the end"
     return ValueError(f"{file}, line {line}: malformed JSON ({why}, column {column})")
 
 

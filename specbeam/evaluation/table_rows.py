@@ -61,18 +61,19 @@ def table_rows(file: Path, encoding: str | None = None) -> Iterator[tuple[int, d
             raise ValueError(f"{file}, line {line}: the header is repeated here; remove this line")
         cells = dict(zip(header, row))  # noqa: B905 - a short row lacks its last columns
         for column in FIELDS:
-            _check_cell(cells.get(column), f"{file}, line {line}: the {column}")
+            _check_cell(cells.get(column), text, f"{file}, line {line}: the {column}")
         yield line, cells
 
 
-def _check_cell(cell: str | None, what: str) -> None:
+def _check_cell(cell: str | None, text: str, what: str) -> None:
     if cell is None:
         return
     if cell.strip() in _MISSING:
         raise ValueError(
             f"{what} {cell!r} may be a missing value or a text; leave the cell empty, or write the text in JSON lines"
         )
-    if re.fullmatch(r'\s+".*"\s*', cell, re.DOTALL):
+    written = '"' + cell.replace('"', '""') + '"'  # if these quotes belong to the text
+    if re.fullmatch(r'\s+".*"\s*', cell, re.DOTALL) and written not in text:
         raise ValueError(f"{what} {shown(cell)} has a space in front of its quotes; remove the space")
 
 
