@@ -18,7 +18,7 @@ LATIN, SPACED, HAN, UNSPACED = "latin", "spaced", "han", "unspaced"  # what `kin
 _ASIAN = "Bopomofo Han Hiragana Katakana Nushu Tangut Yi"
 _SOUTH_EAST_ASIAN = "Ahom Balinese Javanese Khmer Lao Myanmar New_Tai_Lue Tai_Le Tai_Tham Tai_Viet Thai"
 _SCRIPTS = "".join(rf"\p{{Script_Extensions={name}}}" for name in f"{_ASIAN} {_SOUTH_EAST_ASIAN}".split())
-_LETTER = rf"[\p{{L}}&&[{_SCRIPTS}]]"
+_LETTER = rf"[[\p{{L}}&&[{_SCRIPTS}]]--\p{{Script_Extensions=Latin}}]"  # without the apostrophe U+02BC, and tone marks
 _JOINERS = r"[\u200c\u200d]"  # within words of Persian and of Indic scripts
 _UNSEEN = r"[\u00ad\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]"  # soft hyphens, variation selectors
 _TOKEN = rf"{_LETTER}\p{{M}}*|[[\p{{L}}\p{{N}}]--{_LETTER}](?:{_JOINERS}*[[\p{{L}}\p{{N}}\p{{M}}]--{_LETTER}])*"
@@ -26,6 +26,7 @@ _TOKEN = rf"{_LETTER}\p{{M}}*|[[\p{{L}}\p{{N}}]--{_LETTER}](?:{_JOINERS}*[[\p{{L
 _OPENING, _CLOSING = r"[\p{Ps}\p{Pi}]", r"[\p{Pe}\p{Pf}\p{Po}\p{Pd}]"
 _ALONE = rf"{_OPENING}*{_LETTER}\p{{M}}*{_CLOSING}*"
 _BREAKS = r"\u200b\u0f0b\u0f0c\u1361"  # what Khmer, Tibetan and Ethiopic may have in place of spaces
+_WHERE = r"[\u0e00-\u200b\u2c00-\U0010ffff]"  # these letters and breaks are all here; most texts have nothing here
 _COUNTED = rf"{_ALONE}|(?:(?!{_OPENING}*{_LETTER})[^\s{_BREAKS}])+[{_BREAKS}]*"
 
 
@@ -58,7 +59,8 @@ def kinds(texts: Iterable[str]) -> dict[str, int]:
 
 def word_ends(text: str) -> list[int]:
     """Where the words of a text end, punctuation included: at spaces, and after each letter that counts for itself."""
-    return [word.end() for word in _pattern(_COUNTED).finditer(text)]
+    pattern = _pattern(_COUNTED if _pattern(_WHERE).search(text) else r"\S+")  # the same, and ten times as fast
+    return [word.end() for word in pattern.finditer(text)]
 
 
 def cut_words(text: str, max_words: int | None) -> str:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rouge_score.tokenize import tokenize
 from scripts import TEXTS
 
+from specbeam.evaluation import words
 from specbeam.evaluation.words import cut_words, kinds, tokens, word_ends
 
 
@@ -20,6 +21,7 @@ from specbeam.evaluation.words import cut_words, kinds, tokens, word_ends
         ("STRASSE Straße", "strasse strasse"),
         ("ΟΔΟΣ οδος", "οδοσ οδοσ"),
         ("Привет, мир!", "привет мир"),
+        ("мʼята, Hawaiʼi", "мʼята hawaiʼi"),
         ("مَرْحَبًا بالعالم", "مَرْحَبًا بالعالم"),
         ("می‌خواهم بروم", "می‌خواهم بروم"),
         ("हिन्दी में पाठ।", "हिन्दी में पाठ"),
@@ -92,3 +94,10 @@ def test_a_cut_text_is_a_beginning_with_no_more_words(text, max_words):
 @given(st.text(st.sampled_from(string.printable), max_size=60))
 def test_in_ascii_what_stands_between_spaces_is_a_word(text):
     assert len(word_ends(text)) == len(text.split())
+
+
+def test_all_that_is_no_word_between_spaces_is_where_it_is_looked_for():
+    every = "".join(map(chr, (*range(0xD800), *range(0xE000, 0x110000))))
+    special = words._pattern(f"{words._LETTER}|[{words._BREAKS}]").findall(every)
+    assert len(special) > 90_000
+    assert len(words._pattern(words._WHERE).findall("".join(special))) == len(special)
