@@ -2,7 +2,9 @@
 
 May import `experiments` and the rooms below it. Read in this order:
 
-data                the prompt sets and how they are drawn; `data_files` reads files and the hub
+data                the prompt sets and how they are drawn; `data_files` reads files and the hub, with `json_rows`,
+                    `table_rows` and `conversations` for what stands in a file, and `file_text` for its bytes
+words               what counts as a word, in every script
 metrics             speed and its causes, from the decoders' own `Stats`
 likelihood          log-probabilities and perplexity by teacher forcing, and the gap to beam search
 quality             BLEU, ROUGE and the diversity of beams

@@ -2,6 +2,10 @@
 
 Reads the plain data of `comparison.compare` and runs no model. A figure that does not exist for a set or method (ROUGE
 without references, the diversity of one beam) is None. `comparison_words` writes sentences about the rows.
+
+"rouge_tokenizer" and "bleu_signature" say what ROUGE and BLEU count in a set, which depends on the script of its
+references, and "self_bleu_tokenizers" the same of the beams' own texts. Distinct-n and the edit distance count the
+target's tokens.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from typing import Any
 
 from specbeam.core.stats import Stats
 
-from . import metrics, quality
+from . import metrics, quality, words
 from .comparison import BEAM, GREEDY
 from .intervals import bootstrap, bootstrap_ratio, mean
 from .likelihood import Scored, bits_per_byte, perplexity, score_gaps
@@ -109,16 +113,19 @@ def _scored(runs: Sequence[Mapping[str, Any]]) -> list[Scored]:
 
 
 def _against_references(mine: Runs, references: Sequence[str | None], settings: Any) -> dict[str, dict[str, Any]]:
-    """ROUGE, BLEU and the gain over greedy for each method; None if a prompt of the set has no reference."""
-    complete = [one for one in references if one is not None and one.strip()]
+    """ROUGE, BLEU and the gain over greedy for each method; None if a prompt of the set has no reference with words."""
+    complete = [one for one in references if one is not None and words.tokens(one)]
     if len(complete) < len(references):
-        return {name: dict.fromkeys((*quality.ROUGE, "bleu", "rougeL_gain")) for name in mine}
+        names = (*quality.ROUGE, "rouge_tokenizer", "bleu", "bleu_signature", "rougeL_gain")
+        return {name: dict.fromkeys(names) for name in mine}
     texts = {name: [run["texts"][0] for run in runs] for name, runs in mine.items()}
     scores = {name: quality.rouge(outputs, complete) for name, outputs in texts.items()}
+    tokenizer = quality.rouge_tokenizer(complete)
     figures: dict[str, dict[str, Any]] = {}
     for name, outputs in texts.items():
         each: dict[str, Any] = {kind: _interval(scores[name][kind], **settings) for kind in quality.ROUGE}
-        each["bleu"] = asdict(quality.bleu(outputs, complete, **settings).interval)
+        bleu = quality.bleu(outputs, complete, **settings)
+        each |= {"rouge_tokenizer": tokenizer, "bleu": asdict(bleu.interval), "bleu_signature": bleu.signature}
         each["rougeL_gain"] = None
         if GREEDY in scores:
             both = scores[name]["rougeL"], scores[GREEDY]["rougeL"]
@@ -129,8 +136,9 @@ def _against_references(mine: Runs, references: Sequence[str | None], settings: 
 
 def _texts(runs: Sequence[Mapping[str, Any]], num_beams: int) -> dict[str, Any]:
     """How many outputs equal the plain method's or are empty, and how much the beams of a prompt differ."""
-    beams = None
+    beams, tokenizers = None, None
     if num_beams > 1:
+        tokenizers = sorted({quality.bleu_tokenizer(run["texts"]) for run in runs})
         beams = quality.mean_over_prompts([quality.diversity(run["sequences"], run["texts"]) for run in runs])
     return {
         "equal": sum(run["equal"] for run in runs),
@@ -138,4 +146,5 @@ def _texts(runs: Sequence[Mapping[str, Any]], num_beams: int) -> dict[str, Any]:
         "empty": sum(not run["texts"][0].strip() for run in runs),
         "repeatable": sum(run["repeatable"] for run in runs),
         "diversity": beams,
+        "self_bleu_tokenizers": tokenizers,
     }

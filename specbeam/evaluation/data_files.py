@@ -1,73 +1,132 @@
-"""Reading examples: a user's JSON lines or CSV file, MT-Bench's questions, and data sets of the hub (`datasets`).
+"""Reading examples: a user's file of prompts, MT-Bench's questions, and data sets of the hub (`datasets`).
 
-Errors in a file are ValueErrors that name the line.
+Errors in a file are ValueErrors that name the line and what to do.
 """
 
-import csv
-import json
+import math
 import random
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from specbeam.text import check_text
+
+from .conversations import read_conversation
+from .file_text import format_of, shown
+from .json_rows import json_rows
+from .table_rows import table_rows
+from .words import cut_words
 
 INSTALL_HUB = "pip install datasets"
 HUB = "hub:"
 DOCUMENTS = ("article", "document", "dialogue", "text")  # a reference to one of these is a summary of it
 PROMPTS = ("prompt", "question")
 REFERENCES = ("highlights", "summary", "reference", "target")
+READERS = {
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), json_rows),
+    **dict.fromkeys((".csv", ".tsv", ".tab"), table_rows),
+}
 
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt, its reference summary (None for open prompts) and its origin, "set/index"."""
+    """One prompt, its reference summary (None for open prompts) and its origin, "set/index".
 
-    prompt: str
+    prompt: a text; from a file of conversations also a list of messages. `render_prompt` takes either.
+    """
+
+    prompt: Any
     reference: str | None
     source: str
 
 
-def read_prompts(path: str | Path) -> list[Example]:
-    """The prompts of a JSON lines or CSV file, with the keys or columns `prompt` and optionally `reference`.
+def read_prompts(path: str | Path, encoding: str | None = None) -> list[Example]:
+    """The prompts of a file with the keys or columns `prompt` and optionally `reference`, in letters of either case.
 
-    UTF-8, with or without a byte order mark; `source` is "prompts/" and the number of the line from 1.
+    JSON: an object a line, or one list of them (.jsonl, .ndjson, .json); a table with a header (.csv, .tsv), its cells
+    divided by commas, semicolons, tabs or bars. Each may be packed as .gz. In place of the prompt, objects may have
+    `messages`, a conversation in OpenAI's chat format (`conversations.read_conversation`).
 
-    Raises ValueError naming file and line for a missing column, an empty prompt, malformed JSON or CSV, and for a
-    file that does not exist, ends in neither .jsonl nor .csv, or has no prompts.
+    encoding: of the file, if it is none of Unicode's: those are recognised, others are not guessed.
+
+    `source` is "prompts/" and the number of the line from 1, or of the prompt where several stand on one line.
+
+    Raises ValueError naming file, line and remedy for whatever cannot be read or can be read in two ways.
     """
     file = _file(path, "a JSON lines (.jsonl) or CSV (.csv) file with the prompts")
-    readers = {".jsonl": json_lines, ".csv": _csv_rows}
-    if file.suffix.lower() not in readers:
-        raise ValueError(f"{file} ends in {file.suffix!r}: prompts are read from .jsonl or .csv files")
-    examples = []
-    for line, row in readers[file.suffix.lower()](file):
-        prompt, reference = row.get("prompt"), row.get("reference")
-        if "prompt" not in row:
-            raise ValueError(
-                f"{file}, line {line}: there is no 'prompt', only {', '.join(map(repr, row)) or 'nothing'}"
-            )
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise ValueError(f"{file}, line {line}: the prompt {prompt!r} is no text; write at least one word")
-        if reference is not None and not isinstance(reference, str):
-            raise ValueError(f"{file}, line {line}: the reference {reference!r} is no text; leave it out or quote it")
-        examples.append(Example(prompt, (reference or "").strip() or None, f"prompts/{line}"))
+    if format_of(file) not in READERS:
+        raise ValueError(
+            f"{file} ends in {file.suffix!r}: prompts are read from .jsonl or .csv files (also from .ndjson, .json, "
+            ".tsv and .tab, each packed as .gz or not)"
+        )
+    rows = READERS[format_of(file)](file, encoding)
+    lines, examples = [], []
+    for line, row in rows:
+        lines.append(line)
+        examples.append(_example(row, f"{file}, line {line}", f"prompts/{line}"))
     if not examples:
         raise ValueError(f"{file} holds no prompts; write one a line")
+    if len(set(lines)) < len(lines):
+        return [replace(one, source=f"prompts/{number}") for number, one in enumerate(examples, 1)]
     return examples
 
 
-def read_mt_bench(path: str | Path) -> list[Example]:
+def _example(row: dict[str, Any], where: str, source: str) -> Example:
+    given = {name: _field(row, name, where) for name in ("prompt", "messages", "reference")}
+    prompt, reference = given["prompt"], given["reference"]
+    if prompt is None and given["messages"] is not None:
+        unread = [name for name in ("tools", "functions") if row.get(name)]
+        if unread:
+            raise ValueError(f"{where}: {unread[0]!r} beside 'messages' is not read; leave it out")
+        prompt, answer = read_conversation(given["messages"], where)
+        if answer and reference is not None:
+            raise ValueError(f"{where}: there are an answer in 'messages' and a 'reference'; keep one")
+        return Example(prompt, answer or _reference(reference, where), source)
+    if prompt is not None and given["messages"] is not None:
+        raise ValueError(f"{where}: there are a 'prompt' and 'messages'; keep one")
+    if not any(_is(key, "prompt") for key in row):
+        keys = ", ".join(map(shown, [*row][:8])) or "nothing"
+        raise ValueError(f"{where}: there is no 'prompt', only {keys}; rename the key or column that holds it")
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ValueError(f"{where}: the prompt {shown(prompt)} is no text; write at least one word")
+    check_text(prompt, f"{where}: the prompt")
+    return Example(prompt, _reference(reference, where), source)
+
+
+def _is(key: str, name: str) -> bool:
+    return key.strip().casefold() == name
+
+
+def _field(row: dict[str, Any], name: str, where: str) -> Any:
+    """The value under a key in letters of either case; None if there is none, or NaN, as pandas writes it."""
+    keys = [key for key in row if _is(key, name)]
+    if len(keys) > 1:
+        raise ValueError(f"{where}: the keys {', '.join(map(repr, keys))} differ in case only; keep one")
+    value = row[keys[0]] if keys else None
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _reference(value: Any, where: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError(f"{where}: the reference {shown(value)} is no text; leave it out or quote it")
+    check_text(value, f"{where}: the reference")
+    return value.strip() or None
+
+
+def read_mt_bench(path: str | Path, encoding: str | None = None) -> list[Example]:
     """The first turn of every question of MT-Bench's `question.jsonl`; `source` is "mt_bench/" and its question_id.
 
     Raises ValueError naming file and line for a record without `question_id` and `turns`.
     """
     file = _file(path, "MT-Bench's question.jsonl")
     examples = []
-    for line, row in json_lines(file):
+    for line, row in json_rows(file, encoding):
         turns = row.get("turns")
         if "question_id" not in row or not isinstance(turns, list) or not turns or not isinstance(turns[0], str):
             raise ValueError(f"{file}, line {line}: no question of MT-Bench, which has 'question_id' and 'turns'")
+        check_text(turns[0], f"{file}, line {line}: the question")
         examples.append(Example(turns[0], None, f"mt_bench/{row['question_id']}"))
     if not examples:
         raise ValueError(f"{file} holds no questions")
@@ -131,12 +190,6 @@ def hub_examples(
     return examples
 
 
-def cut_words(text: str, max_words: int | None) -> str:
-    """The first `max_words` words, with what is between them."""
-    ends = [word.end() for word in re.finditer(r"\S+", text)]
-    return text if max_words is None or max_words >= len(ends) else text[: ends[max_words - 1]]
-
-
 def _load_dataset(name: str, config: str | None, split: str, revision: str | None) -> Any:
     try:
         import datasets
@@ -174,45 +227,3 @@ def _file(path: str | Path, what: str) -> Path:
     if not Path(path).is_file():
         raise ValueError(f"path={str(path)!r} is no file; give {what}")
     return Path(path)
-
-
-def _lines(file: Path, newline: str | None = None) -> Iterator[str]:
-    try:
-        with file.open(encoding="utf-8-sig", newline=newline) as lines:
-            yield from lines
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 ({error.reason}); save it as UTF-8") from error
-
-
-def json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON lines file with the numbers of their lines from 1; blank lines are skipped."""
-    for number, line in enumerate(_lines(file), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{file}, line {number}: malformed JSON ({error.msg}, column {error.colno})") from error
-        if not isinstance(row, dict):
-            raise ValueError(f'{file}, line {number}: {row!r} is no JSON object like {{"prompt": "…"}}')
-        yield number, row
-
-
-def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a CSV file by column, with the number of the line on which each begins; the header is line 1."""
-    rows = csv.reader(_lines(file, newline=""), strict=True)
-    begin = 1
-    try:
-        header = [name.strip() for name in next(filter(None, rows), [])]
-        begin = rows.line_num + 1
-        for row in rows:
-            if len(row) > len(header):
-                raise ValueError(
-                    f"{file}, line {begin}: {len(row)} cells where the header has {len(header)}; "
-                    "put a text that holds commas in double quotes"
-                )
-            if row:
-                yield begin, dict(zip(header, row))  # noqa: B905 - a short row lacks its last columns
-            begin = rows.line_num + 1
-    except csv.Error as error:
-        raise ValueError(f"{file}, line {begin}: malformed CSV ({error})") from error

@@ -122,3 +122,5 @@ def test_bytes_that_are_no_text_are_refused_before_a_model_loads() -> None:
     assert "the system prompt holds" in refused("generate", "hi", "--system", b"\xff")
     assert "the prefill holds" in refused("generate", "hi", "--prefill", b"\xff")
     assert "standard input is not utf-8: byte 2 is 0xff; convert it" in refused("generate", "-", input=b"ab\xff")
+    assert "holds NUL characters, as UTF-16 does" in refused("generate", "-", input="ab".encode("utf-16-le"))
+    assert "the prompt '' is empty" in refused("generate", "-", input=b"\xef\xbb\xbf")

@@ -87,8 +87,30 @@ def test_references_are_used_where_every_prompt_of_the_set_has_one(found):
     assert news[GREEDY]["rougeL_gain"]["value"] == 0
     for row in other.values():
         assert [row[name] for name in ("rouge1", "rouge2", "rougeL", "bleu", "rougeL_gain")] == [None] * 5
-    found["prompts"][2]["reference"] = "  "
-    assert by_name(summarise(found, resamples=200), "news")[GREEDY]["rougeL"] is None
+    for nothing in ("  ", "..."):
+        found["prompts"][2]["reference"] = nothing
+        assert by_name(summarise(found, resamples=200), "news")[GREEDY]["rougeL"] is None
+
+
+def test_a_row_says_what_rouge_and_bleu_count_in_its_set(found):
+    rows = summarise(found, resamples=50)
+    news, other = by_name(rows, "news")[BEAM], by_name(rows, "open")[BEAM]
+    assert news["rouge_tokenizer"] == "words (case folded, NFC)"
+    assert news["bleu_signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    assert (other["rouge_tokenizer"], other["bleu_signature"]) == (None, None)
+    assert news["self_bleu_tokenizers"] == ["13a"] and by_name(rows, "news")[GREEDY]["self_bleu_tokenizers"] is None
+
+
+def test_texts_without_spaces_are_compared_by_their_letters(found):
+    for prompt, reference in ((1, "今日は雨"), (2, "明日は雪")):
+        found["prompts"][prompt]["reference"] = reference
+    for one in found["runs"]:
+        one["texts"] = ["今日は" for _ in one["texts"]]
+    beam = by_name(summarise(found, resamples=50), "news")[BEAM]
+    # 3 of 3 and 4 letters are shared, then 2
+    assert beam["rouge1"]["value"] == pytest.approx((6 / 7 + 4 / 7) / 2)
+    assert beam["rouge_tokenizer"] == "letters (case folded, NFC)" and "|tok:char|" in beam["bleu_signature"]
+    assert beam["self_bleu_tokenizers"] == ["char"] and beam["diversity"]["self_bleu"] == pytest.approx(100)
 
 
 def test_empty_and_equal_outputs_are_counted_and_beams_compared(found):

@@ -163,6 +163,16 @@ def test_the_conclusion_has_every_set_and_counts_empty_outputs():
     assert any("what is faster than the exact speculative beam" in line for line in lines)
 
 
+def test_the_conclusion_says_what_the_figures_of_a_set_count():
+    counted = {"rouge_tokenizer": "letters (case folded, NFC)", "bleu_signature": "nrefs:1|tok:char"}
+    rows = [row(GREEDY, 1, 0, name="chat", rouge_tokenizer=None), row(GREEDY, 1, 0, name="news", **counted)]
+    rows += [row(HYBRID, 1, 0, name=name) for name in ("chat", "news")]
+    lines = words.conclusion(found([True], [True]), rows)
+    assert [line for line in lines if "ROUGE counts" in line] == [
+        "On news, ROUGE counts letters (case folded, NFC); BLEU is `nrefs:1|tok:char`."
+    ]
+
+
 def test_the_main_set_is_the_first_with_references():
     rows = [row(BEAM, 1, 0, name="chat"), row(BEAM, 1, 0, name="news", rougeL=interval(0.2))]
     assert words.main_set(rows) == "news" and words.main_set(rows[:1]) == "chat"

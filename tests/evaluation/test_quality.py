@@ -2,24 +2,32 @@
 
 import math
 import socket
+import string
+import unicodedata
 import urllib.request
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
+from scripts import TEXTS
 
 from specbeam.evaluation.data import Example
 from specbeam.evaluation.intervals import bootstrap, mean
 from specbeam.evaluation.quality import (
+    ROUGE,
     bleu,
+    bleu_tokenizer,
     distinct_n,
     diversity,
     mean_edit_distance,
     mean_over_prompts,
     references,
     rouge,
+    rouge_tokenizer,
     self_bleu,
 )
+from specbeam.evaluation.words import tokens as words_of
 
 # the example of sacrebleu's README, a row an output
 OUTPUTS = ["The dog bit the man.", "It wasn't surprising.", "The man had just bitten him."]
@@ -31,6 +39,8 @@ ROWS = [
 words = st.lists(st.sampled_from(["rain", "snow", "wind", "fog", "sun"]), max_size=12)
 tokens = st.lists(st.integers(0, 3), max_size=8)
 texts = st.lists(st.sampled_from(["rain", "snow", "wind", "fog"]), min_size=4, max_size=9).map(" ".join)
+printable = st.text(st.sampled_from(string.printable), max_size=60)
+worded = st.text(max_size=20).filter(words_of)  # of any script
 
 
 def test_bleu_is_that_of_sacrebleus_readme():
@@ -136,6 +146,130 @@ def test_scores_stay_in_their_ranges(pairs):
     assert found.interval.value == pytest.approx(found.score)
 
 
+@given(st.lists(st.tuples(printable, printable.filter(words_of)), min_size=1, max_size=3), st.booleans())
+@settings(deadline=None, max_examples=50)
+def test_rouge_of_ascii_is_rouge_scores(pairs, stemmer):
+    theirs = RougeScorer(list(ROUGE), use_stemmer=stemmer)
+    found = rouge([output for output, _ in pairs], [reference for _, reference in pairs], stemmer=stemmer)
+    for place, (output, reference) in enumerate(pairs):
+        expected = {kind: score.fmeasure for kind, score in theirs.score(reference, output).items()}
+        if len(words_of(output)) == len(words_of(reference)) == 1:
+            del expected["rouge2"]  # 0 there for the same word too
+        assert {kind: found[kind][place] for kind in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_a_text_of_any_script_is_like_itself_and_unlike_another(text):
+    assert rouge([text], [text]) == {kind: [1.0] for kind in ROUGE}
+    assert bleu([text], [text], resamples=5).score == pytest.approx(100)
+    assert self_bleu([text, text]) == pytest.approx(100)
+    assert rouge(["zzz"], [text]) == {kind: [0.0] for kind in ROUGE}
+    assert bleu(["zzz"], [text], resamples=5).score < 10
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_a_decomposed_spelling_is_no_other_text(text):
+    composed, decomposed = (unicodedata.normalize(form, text) for form in ("NFC", "NFD"))
+    begun = composed[: len(composed) // 2]
+    assert rouge([decomposed], [composed]) == {kind: [1.0] for kind in ROUGE}
+    assert rouge([begun], [composed]) == rouge([unicodedata.normalize("NFD", begun)], [decomposed])
+    assert bleu([decomposed], [composed], resamples=5).score == pytest.approx(100)
+    assert bleu([begun], [composed], resamples=5) == bleu([begun], [decomposed], resamples=5)
+    assert self_bleu([composed, decomposed]) == pytest.approx(100)
+    assert distinct_n([composed, decomposed], 1) == distinct_n([composed, composed], 1)
+    assert mean_edit_distance([composed, decomposed]) == 0
+
+
+@given(worded, worded)
+@settings(deadline=None, max_examples=100)
+def test_rouge_is_the_same_both_ways_and_1_of_a_text_with_itself(one, two):
+    there, back = rouge([one], [two]), rouge([two], [one])
+    assert all(there[kind] == pytest.approx(back[kind]) for kind in ROUGE)
+    assert rouge([one], [one]) == {kind: [1.0] for kind in ROUGE}
+
+
+@given(st.lists(worded, min_size=1, max_size=3))
+@settings(deadline=None, max_examples=50)
+def test_bleu_of_texts_with_themselves_is_100_however_short_they_are(outputs):
+    found = bleu(outputs, outputs, resamples=10)
+    assert (found.score, found.interval.low, found.interval.high) == pytest.approx((100, 100, 100))
+
+
+def test_rouge_in_other_scripts_worked_out_by_hand():
+    # of 3 and 4 letters 今 日 は are shared, of 2 and 3 pairs 2
+    found = rouge(["今日は。"], ["今日は雨"])
+    assert [found[kind] for kind in ROUGE] == [[pytest.approx(6 / 7)], [pytest.approx(4 / 5)], [pytest.approx(6 / 7)]]
+    assert rouge(["привет мир"], ["Привет, дом"])["rouge1"] == [pytest.approx(1 / 2)]
+    # ai 技 術 2050 年 against ai 2050: two of five and of two
+    assert rouge(["AI技術2050年"], ["AI 2050"])["rouge1"] == [pytest.approx(4 / 7)]
+    assert rouge(["stop"], ["stop"])["rouge2"] == [1.0] and rouge(["stop"], ["go"])["rouge2"] == [0.0]
+    assert rouge(["stop now"], ["stop"])["rouge2"] == [0.0]
+
+
+def test_english_stems_leave_other_languages_alone():
+    assert rouge(["größe"], ["größes"], stemmer=True)["rouge1"] == [0.0]
+    assert rouge(["jumping über"], ["jumps über"], stemmer=True)["rouge1"] == [1.0]
+
+
+@pytest.mark.parametrize(
+    "texts, name",
+    [
+        (["The cat sat.", "Größe, 5 €"], "13a"),
+        (["Привет, мой мир", "said he"], "intl"),
+        (["안녕하세요, 세계"], "intl"),
+        (["مرحبا بالعالم"], "intl"),
+        (["你好，世界 hello"], "zh"),
+        (["今日は天気がいい"], "char"),
+        (["สวัสดีครับ"], "char"),
+        (["one word of Chinese, 猫, among many in English that are no less than twenty"], "13a"),
+        (["half of it 是中文"], "zh"),
+        (["12 34", "..."], "13a"),
+    ],
+)
+def test_bleus_tokenizer_goes_by_the_script_of_the_references(texts, name):
+    assert bleu_tokenizer(texts) == name
+    assert f"|tok:{name}|" in bleu(["x"] * len(texts), texts, resamples=2).signature
+
+
+def test_bleus_tokenizer_can_be_given():
+    assert "|tok:13a|" in bleu(["猫"], ["猫"], tokenize="13a", resamples=2).signature
+    assert "|tok:zh|" in bleu(["cat"], ["cat"], trg_lang="zh", resamples=2).signature
+
+
+def test_bleu_of_references_below_four_tokens_leaves_longer_n_grams_out():
+    found = bleu(["Привет, мир", "нет"], ["Привет, мир", "да"], resamples=20)
+    # 3 of 4 words, 2 of 2 pairs and 1 of 1 triple match
+    assert found.score == pytest.approx(100 * (3 / 4) ** (1 / 3)) and "|eff:yes|" in found.signature
+    assert "|eff:no|" in bleu(["a"], ["a"], effective_order=False, resamples=2).signature
+    assert "|eff:no|" in bleu(["a", "b"], ["a", "b c d e"], resamples=2).signature
+
+
+@pytest.mark.parametrize(
+    "texts, counted",
+    [
+        (["one", "два"], "words (case folded, NFC)"),
+        (["今日は 12"], "letters (case folded, NFC)"),
+        (["AI技術"], "words and, in scripts without spaces, letters (case folded, NFC)"),
+    ],
+)
+def test_what_rouge_counts_has_a_name(texts, counted):
+    assert rouge_tokenizer(texts) == counted
+
+
+@pytest.mark.parametrize("reference", ["👍", "...", "\u200b", ["!", "—"]])
+def test_rouge_refuses_a_reference_without_a_word(reference):
+    with pytest.raises(ValueError, match="example 1 of 2, counted from 0, has no reference with a letter or digit"):
+        rouge(["a", "b"], ["a", reference])
+    assert rouge(["b"], [["...", "b"]])["rouge1"] == [1.0]
+
+
+def test_bleu_counts_signs_and_refuses_what_cannot_be_seen():
+    assert bleu(["👍"], ["👍"], resamples=2).score == pytest.approx(100)
+    with pytest.raises(ValueError, match="example 0 of 1, counted from 0, has no reference"):
+        bleu(["a"], ["\u200b\ufeff"])
+    assert self_bleu(["", " "]) is None
+
+
 def test_a_missing_reference_is_named_with_what_to_do():
     examples = [Example("p", "r", "xsum/0"), Example("p", None, "chat/1")]
     assert references(examples[:1]) == ["r"]
@@ -161,6 +295,7 @@ def test_distinct_n_counts_by_hand():
     assert distinct_n(beams, 2) == 3 / 4  # 12, 23, 24
     assert distinct_n([[1], []], 2) is None
     assert distinct_n([["a", "b", "c"], ["d", "e"]], 2) == 1
+    assert distinct_n(["To be, or not to be", "今日は今日"], 1) == (4 + 3) / (6 + 5)  # words of texts
     with pytest.raises(ValueError, match="n=0"):
         distinct_n(beams, 0)
 

@@ -185,12 +185,15 @@ def _prepare(
 
 def _from_stdin() -> str:
     try:
-        return sys.stdin.read()
+        text = sys.stdin.read().removeprefix("\ufeff")  # a byte order mark, as Windows writes it into pipes
     except UnicodeDecodeError as error:
         raise ValueError(
             f"the prompt on standard input is not {error.encoding}: byte {error.start} is "
             f"{error.object[error.start]:#x}; convert it, for example with iconv -t utf-8"
         ) from None
+    if "\0" in text:
+        raise ValueError("the prompt on standard input holds NUL characters, as UTF-16 does; convert it to UTF-8")
+    return text
 
 
 def _decode(method: str, pair: Any, inputs: Any, given: dict[str, Any]) -> Any:

@@ -6,7 +6,6 @@ several prompts; the others compare our default with both baselines.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any
 
 from specbeam.core.stats import Stats
 from specbeam.evaluation.data import Example, load
+from specbeam.evaluation.words import word_ends
 from specbeam.models.load import Pair
 from specbeam.models.prompts import render_prompt
 
@@ -149,7 +149,7 @@ def to_warm_up(cases: Sequence[Case]) -> list[Case]:
 
 def beginning(text: str, limit: int, length: Callable[[str], int]) -> str:
     """The longest beginning of `text`, in whole words, with a `length` of at most `limit`; at least one word."""
-    ends = [word.end() for word in re.finditer(r"\S+", text)]
+    ends = word_ends(text)
     fitting = bisect_right(ends, limit, key=lambda end: length(text[:end]))
     return text[: ends[max(fitting, 1) - 1]]
 

@@ -1,0 +1,26 @@
+"""A short text in each of many languages and scripts."""
+
+TEXTS = {
+    "English": "Don't stop_me now: it's 3.5% of 2,050!",
+    "French": "L’été, déjà vu « ici » !",
+    "German": "Größe über alles, Straße 5.",
+    "Turkish": "İstanbul'da ısı ölçüldü.",
+    "Vietnamese": "Tiếng Việt có dấu thanh điệu.",
+    "Russian": "Привет, мир! Ещё раз.",
+    "Greek": "Ὁ ΟΔΟΣ τοῦ λόγος.",
+    "Arabic": "مَرْحَبًا بالعالم، كيف الحال؟",
+    "Persian": "می‌خواهم بروم.",
+    "Hebrew": "שָׁלוֹם עולם.",
+    "Hindi": "हिन्दी में क़िताब।",
+    "Tamil": "தமிழ் மொழி அழகு.",
+    "Korean": "안녕하세요, 세계입니다.",
+    "Japanese": "今日は天気が「とても」いいです。データ",
+    "Chinese": "你好，世界。再见——朋友！",
+    "Thai": "สวัสดีครับ ปี ๒๕๖๗",
+    "Lao": "ສະບາຍດີ ໂລກ",
+    "Khmer": "ភាសាខ្មែរ",
+    "Burmese": "မြန်မာဘာသာ",
+    "Tibetan": "བོད་ཡིག་གི་",
+    "Amharic": "ሰላም ለዓለም።",
+    "mixed": "AI技術は2050年にИИとなる, said Zoë.",
+}
