@@ -22,10 +22,10 @@ semantics"""
 
 HTML_ATTRIBUTES = """abbr align alt bgcolor border cellpadding cellspacing char charoff checked class color colspan
 cols compact controls coords datetime decoding default dir disabled download face for frame headers height hidden high
-href hreflang hspace id indeterminate inert kind label lang list loading loop low max maxlength min multiple muted
-name noshade nowrap open optimum pattern placeholder poster preload readonly required reversed role rows rowspan rules
-scope selected shape size sizes span spellcheck src srclang start step style summary tabindex title translate type
-valign value vspace width wrap"""
+href hreflang hspace id indeterminate inert kind label lang list loading loop low max maxlength media min multiple
+muted name noshade nowrap open optimum pattern placeholder poster preload readonly required reversed role rows rowspan
+rules scope selected shape size sizes span spellcheck src srclang start step style summary tabindex title translate
+type valign value vspace width wrap"""
 
 SVG_ATTRIBUTES = """accumulate additive alignment-baseline amplitude attributeName attributeType azimuth baseFrequency
 baseline-shift baseProfile begin bias by calcMode clip clip-path clip-rule clipPathUnits color-interpolation

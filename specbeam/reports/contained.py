@@ -20,10 +20,11 @@ import nh3
 from .allowed_markup import ATTRIBUTES, DROPPED_WITH_CONTENT, PREFIXES, TAGS
 from .scoped_css import scoped, without_loads
 
-PAGE_IDS = ("provenance", "show-code")  # the page's own: a link to them must not lead into an output
+PAGE_IDS = ("provenance", "show-code")  # the page's own, and for its own links and labels
 SCHEMES = {"http", "https", "mailto", "tel", "data"}
 LINKS = ("a", "area")
 STYLE = re.compile(r"(<style[^>]*>)(.*?)</style>", re.DOTALL)  # nh3 escapes < and > in text and attributes
+FIRST_LINE = re.compile(r"(<(?:pre|textarea|listing)\b[^>]*>)\n")
 TAG = re.compile(r"<[^>]*>")
 SHOWN = re.compile(r"<(?:img|svg|math|audio|video|input|textarea|select|progress|meter|hr|button)\b")
 NEEDS_MORE = re.compile(r"<(?:script|iframe|embed|object|canvas|applet|template|noscript)\b", re.IGNORECASE)
@@ -49,7 +50,9 @@ def cleaned(html: str, scope: str, folder: Path | None = None, attached: Mapping
     """The markup without its <div>: `contained` for one whose styles hold within `scope`."""
     folders = None if folder is None else str(folder)
     cleaner = _cleaner(folders, tuple((attached or {}).items()))
-    inner = STYLE.sub(lambda found: _style(found, scope), cleaner.clean(html))
+    # The serializer leaves out the line feed that a parser will drop after <pre>.
+    inner = FIRST_LINE.sub(r"\1\n\n", cleaner.clean(html))
+    inner = STYLE.sub(lambda found: _style(found, scope), inner)
     # No parser is without faults: where a part would take in what follows it, its text is shown instead.
     whole = cleaner.clean(f"<div>{inner}</div>{AFTER}").endswith(f"</div>{AFTER}")
     return inner if whole else f"<pre>{escape(text_of(inner))}</pre>"
@@ -76,7 +79,7 @@ def _cleaner(folder: str | None, attached: tuple[tuple[str, str], ...]) -> nh3.C
     addresses = dict(attached)
 
     def kept(tag: str, name: str, value: str) -> str | None:
-        if name == "data-part" or (name == "id" and value in PAGE_IDS):
+        if name == "data-part" or (name in ("id", "for") and value in PAGE_IDS):
             return None
         if name == "attributeName" and value.lower().endswith("href"):
             return None

@@ -16,6 +16,7 @@ import tinycss2
 GROUPS = ("media", "supports", "container", "layer", "scope", "starting-style")
 KEYFRAMES = ("keyframes", "-webkit-keyframes")
 LOADING = ("url", "src", "image", "image-set", "-webkit-image-set", "cross-fade", "-webkit-cross-fade")
+SUBSTITUTED = ("var", "attr", "env")  # what stands there may come from a declaration that loads nothing
 MAY_LOAD = re.compile(r"url|src|image|cross-fade|\\", re.IGNORECASE)
 NOTHING = "data:,"  # an address that asks nobody
 
@@ -76,6 +77,9 @@ def _without_loads(tokens: list[Any], loading: bool = False) -> list[Any]:
                 token.value = NOTHING
                 token.representation = f'url("{NOTHING}")' if token.type == "url" else f'"{NOTHING}"'
         else:
-            inside = loading or (token.type == "function" and token.lower_name in LOADING)
+            name = token.lower_name if token.type == "function" else ""
+            if loading and name in SUBSTITUTED:
+                token.arguments = []  # which makes the declaration invalid
+            inside = loading or name in LOADING
             _without_loads(_inner(token), inside)
     return tokens
