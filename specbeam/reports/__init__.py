@@ -7,6 +7,9 @@ In the order in which to read it:
 
 * `facts`: a run (record plus executed notebook) and what there is to say about it.
 * `notebook_page`: an executed notebook as one HTML page, small enough to mail; holds the Jinja environment.
+* `outputs`, `formulas`, `terminal_text`: what a page shows of an output of any type.
+* `contained`, `allowed_markup`, `scoped_css`: HTML and CSS of others as a part that cannot reach the rest of its page.
+* `characters`: those that no HTML file holds as they are.
 * `write`: the pages and the index of a folder of runs.
 * `templates/`: their HTML, CSS and the index's script.
 * `record_speed`, `model_table`, `record_report`: speed-ups, models and agreement over many records, for notebook 08.

@@ -1,12 +1,13 @@
 """An executed notebook as one HTML page that needs no network and no script, and stays small enough to mail.
 
 Equations become MathML and images are embedded. Widgets would need scripts, so they are dropped: each has a static
-twin beside it.
+twin beside it. What outputs and texts hold is `contained`: it cannot reach the rest of the page.
 """
 
 import base64
 import io
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -14,15 +15,19 @@ from typing import Any
 
 import jinja2
 import nbformat
-from latex2mathml.converter import convert
 from nbconvert.exporters.html import HTMLExporter
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from PIL import Image
 from traitlets.config import Config
 
 from specbeam.experiments.parameters import read_notebook
 
+from .characters import printable, writable
+from .contained import contained
 from .facts import PICTURES, pictures
+from .formulas import markdown_html
+from .formulas import mathml as mathml  # public name
+from .outputs import for_a_page
+from .terminal_text import coloured
 
 TEMPLATES = jinja2.Environment(loader=jinja2.PackageLoader("specbeam.reports"), autoescape=True)
 PAGE_LIMIT = 5_000_000  # bytes
@@ -30,10 +35,6 @@ PICTURE_SIZES = ((1600, 256), (1100, 128), (800, 64), (500, 32))  # width in pix
 LONG_OUTPUT = 50_000  # characters of an output that is left out when smaller pictures were not enough
 SMALLER = "The pictures on this page are smaller than they were made, to keep it small. The executed notebook has both."
 CUT = "Long outputs are left out of this page, to keep it small. The executed notebook has them."
-NAMED = re.compile(r"\\operatorname\*?\s*\{([^{}]*)\}")  # the converter makes a product of its letters
-# TeX puts a thin space after the name of an operator, MathML does not.
-OPERATORS = re.compile(r"(<mi>(?:log|ln|exp|arg|max|min|softmax)</mi>)(?=<m(?:i|n|sub|sup|frac|row)\b)")
-SCRIPT = re.compile(r"<script\b.*?(</script\s*>|\Z)", re.IGNORECASE | re.DOTALL)
 
 
 def notebook_html(path: Path, title: str, run: Mapping[str, Any]) -> str:
@@ -42,12 +43,11 @@ def notebook_html(path: Path, title: str, run: Mapping[str, Any]) -> str:
     Pictures shrink, then long outputs are left out, until the page has at most PAGE_LIMIT bytes; the page says so.
     Raises ValueError when the notebook cannot be read, and when the page is still too large.
     """
-    notebook = read_notebook(path)
+    notebook = printable(read_notebook(path))
     notebook.metadata.pop("widgets", None)
     notebook.metadata["title"] = title
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    for cell in code:
-        cell.outputs = [output for output in map(_for_a_page, cell.outputs) if output is not None]
+    _contain(notebook, _folder(notebook, path))
     original = list(pictures(code))
     html = _export(notebook, path, run)
     for width, colours in PICTURE_SIZES if original else ():
@@ -66,15 +66,6 @@ def notebook_html(path: Path, title: str, run: Mapping[str, Any]) -> str:
             "print less in the notebook, or look at it in JupyterLab"
         )
     return html
-
-
-def mathml(tex: str, display: str = "inline") -> str:
-    """TeX as MathML, or as readable code where it cannot be converted."""
-    try:
-        converted = convert(NAMED.sub(r"\\text{\1}", tex.strip()), display=display)
-        return OPERATORS.sub(r'\1<mspace width="0.17em"/>', converted)
-    except Exception:  # the converter raises many types, and a page with one raw formula beats no page
-        return f"<code>{escape(tex)}</code>"
 
 
 def shrunk(data: bytes, width: int, colours: int) -> tuple[str, bytes] | None:
@@ -104,15 +95,36 @@ def shrunk(data: bytes, width: int, colours: int) -> tuple[str, bytes] | None:
     return min(files, key=lambda file: len(file[1]))
 
 
-class _MathmlRenderer(IPythonRenderer):
-    def inline_math(self, body: str) -> str:
-        return mathml(body)
+def _contain(notebook: Any, folder: Path) -> None:
+    """Put in place of texts and outputs the markup that a page shows of them."""
+    number = 0
 
-    def block_math(self, body: str) -> str:
-        return mathml(body, "block")
+    def contain(html: str, attached: Mapping[str, str] | None = None) -> str:
+        nonlocal number
+        number += 1
+        return contained(html, number, folder, attached)
 
-    def latex_environment(self, name: str, body: str) -> str:
-        return mathml(rf"\begin{{{name}}}{body}\end{{{name}}}", "block")
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = for_a_page(cell.outputs, contain)
+        elif cell.cell_type == "markdown":
+            attached = {name: _address(data) for name, data in cell.get("attachments", {}).items() if data}
+            cell.source = contain(markdown_html(cell.source), attached)
+        elif cell.metadata.get("raw_mimetype", cell.metadata.get("format")) == "text/html":
+            cell.source = contain(cell.source)
+        elif cell.cell_type == "raw" and cell.source:
+            cell.source = f"<pre>\n{escape(cell.source)}</pre>"  # a parser drops the first line feed
+
+
+def _address(attachment: Mapping[str, str]) -> str:
+    kind = next((kind for kind in ("image/svg+xml", *PICTURES) if kind in attachment), next(iter(attachment)))
+    return f"data:{kind};base64,{attachment[kind]}"
+
+
+def _folder(notebook: Any, path: Path) -> Path:
+    """Where the notebook's pictures are: beside its source, which papermill names, or else beside itself."""
+    source = Path(notebook.metadata.get("papermill", {}).get("input_path") or path)
+    return (source if source.is_file() else path).parent
 
 
 def _export(notebook: Any, path: Path, run: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
@@ -126,38 +138,20 @@ def _export(notebook: Any, path: Path, run: Mapping[str, Any], notes: Sequence[s
         exclude_input_prompt=True,
         exclude_output_prompt=True,
         exclude_anchor_links=True,
-        embed_images=True,
     )
-    exporter.register_filter("markdown2html", _markdown_with_mathml)
+    # The exporter parses its page once more, and by another parser: it sees names in place of the parts.
+    parts: list[str] = []
+    key = secrets.token_hex(8)
+
+    def part(html: str) -> str:
+        parts.append(html)
+        return f"[{key} {len(parts) - 1}]"
+
+    exporter.register_filter("part", part)
+    exporter.register_filter("ansi2html", lambda text: part(coloured(text)))
     metadata = {"name": path.stem, "path": str(path.parent)}
-    return exporter.from_notebook_node(notebook, {"metadata": metadata, "run": {**run, "notes": notes}})[0]
-
-
-@jinja2.pass_context
-def _markdown_with_mathml(context: Any, source: str) -> str:
-    attachments = context.get("cell", {}).get("attachments", {})
-    renderer = _MathmlRenderer(escape=False, attachments=attachments, exclude_anchor_links=True)
-    return SCRIPT.sub("", MarkdownWithMath(renderer=renderer).render(source))
-
-
-def without_scripts(output: Any) -> Any:
-    """The output without what needs a script, changed in place, or None when nothing else is left."""
-    data = output.get("data", {})
-    scripted = [kind for kind in data if "widget" in kind or "javascript" in kind]
-    for kind in scripted:
-        del data[kind]
-    return None if scripted and set(data) <= {"text/plain"} else output
-
-
-def _for_a_page(output: Any) -> Any:
-    """The output as the page shows it, or None."""
-    output = without_scripts(output)
-    data = {} if output is None else output.get("data", {})
-    if "text/latex" in data and "text/html" not in data:
-        data["text/html"] = mathml(data.pop("text/latex").strip().strip("$"), "block")
-    if "text/html" in data:
-        data["text/html"] = SCRIPT.sub("", data["text/html"])
-    return output
+    page = exporter.from_notebook_node(notebook, {"metadata": metadata, "run": {**run, "notes": notes}})[0]
+    return writable(re.sub(rf"\[{key} (\d+)\]", lambda found: parts[int(found[1])], page))
 
 
 def shrink(data: Any, original: bytes, width: int, colours: int) -> None:

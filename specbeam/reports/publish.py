@@ -21,7 +21,8 @@ from specbeam.files import cache_folder, write_atomic
 from specbeam.pictures.drawing import duration
 
 from .facts import pictures, title_of
-from .notebook_page import TEMPLATES, shrink, without_scripts
+from .notebook_page import TEMPLATES, shrink
+from .outputs import without_scripts
 
 RERUN = "Run it again: make run-notebooks, with the PARAMS that are published"
 LIMIT = 6_000_000  # bytes of all files

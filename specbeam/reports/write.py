@@ -13,6 +13,7 @@ from specbeam.experiments.record_table import differing_parameters, headline, te
 from specbeam.files import write_atomic
 from specbeam.pictures.drawing import duration
 
+from .characters import writable
 from .facts import (
     Run,
     chosen_parameters,
@@ -105,7 +106,7 @@ def index_html(
                 figures.append((row, uri))
                 bytes_left -= len(uri)
     script = TEMPLATES.get_template("index.js").render()
-    return TEMPLATES.get_template("index.html.j2").render(
+    html = TEMPLATES.get_template("index.html.j2").render(
         rows=rows,
         coming=coming,
         failed=sum(run.record.status == "failed" for run in runs),
@@ -114,6 +115,7 @@ def index_html(
         script=Markup(script),
         script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+    return writable(html)
 
 
 def _row(run: Run, differing: Sequence[str], problem: str | None) -> dict[str, Any]:
