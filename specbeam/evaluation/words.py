@@ -47,7 +47,7 @@ def kinds(texts: Iterable[str]) -> dict[str, int]:
     "latin": Latin script; "spaced": another with spaces between words; "han": Chinese characters, alone; "unspaced":
     letters of another script without spaces, alone.
     """
-    counts = dict.fromkeys((LATIN, SPACED, HAN, UNSPACED), 0)
+    counts: dict[str, int] = dict.fromkeys((LATIN, SPACED, HAN, UNSPACED), 0)
     for text in texts:
         for token in tokens(text):
             if _pattern(_LETTER).match(token):

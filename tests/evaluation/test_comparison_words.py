@@ -164,7 +164,7 @@ def test_the_conclusion_has_every_set_and_counts_empty_outputs():
 
 
 def test_the_conclusion_says_what_the_figures_of_a_set_count():
-    counted = {"rouge_tokenizer": "letters (case folded, NFC)", "bleu_signature": "nrefs:1|tok:char"}
+    counted: dict[str, Any] = {"rouge_tokenizer": "letters (case folded, NFC)", "bleu_signature": "nrefs:1|tok:char"}
     rows = [row(GREEDY, 1, 0, name="chat", rouge_tokenizer=None), row(GREEDY, 1, 0, name="news", **counted)]
     rows += [row(HYBRID, 1, 0, name=name) for name in ("chat", "news")]
     lines = words.conclusion(found([True], [True]), rows)
