@@ -232,3 +232,11 @@ def test_backgrounds_underlines_and_inverse_text_of_a_terminal_have_a_look(tmp_p
     used = {name for each in tree(html).xpath("//pre//span/@class") for name in each.split() if "ansi" in name}
     assert used == {"ansi-red-bg", "ansi-underline", "ansi-default-inverse-fg", "ansi-default-inverse-bg"}
     assert all(f".{name}" in html for name in used)
+
+
+@pytest.mark.parametrize(
+    "css", ["@media print{" * 3000, "p{a:" + "(" * 3000 + "url(https://elsewhere.example/)", "[" * 3000]
+)
+def test_css_nested_without_end_is_no_style(css):
+    assert scoped(css, ".x") == "" and without_loads(f"a:{'(' * 3000}url({ELSEWHERE})") == ""
+    assert contained(f"<style>{css}</style><p style='{css}'>x</p>", 1).endswith("x</p></div>")
