@@ -16,6 +16,7 @@ Reading order:
     timeline         the cost and the yield of each target pass
     progress         several decodes, side by side after as many passes
     plot_style       what charts share: figures that show themselves, panels, legends
+    figure_text      the words of a chart: no mathematics, glyphs that exist, within their place
     plot_decodes     charts of single decodes: passes, histograms, tree masks
     plot_speed       charts of a benchmark
     plot_peers       charts of other libraries beside ours

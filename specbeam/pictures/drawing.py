@@ -7,7 +7,6 @@ a strict content security policy and on any other page, any number of times. It 
 from __future__ import annotations
 
 import hashlib
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,7 @@ from markupsafe import Markup
 from specbeam.files import write_atomic
 
 from .palette import PAPER, STATES
-from .token_text import columns, visible
+from .token_text import columns, lines_of, visible
 
 TEXT, SMALL = 11, 9  # px of the fonts in style.css
 COLUMN = 6.8  # px that a column of the monospaced font takes at most
@@ -134,7 +133,7 @@ class Picture:
         """One <svg> with its own style, title and legend: a file for talks and papers."""
         canvas = self._canvas
         width = max(canvas.width + 24, 360.0)
-        lines = textwrap.wrap(self.title, int((width - 24) / 7.4), break_long_words=False, break_on_hyphens=False)
+        lines = lines_of(self.title, int((width - 24) / 7.4))
         top = 17 + 17 * max(len(lines), 1)
         keys, x, y = [], 12.0, canvas.height + top + 14
         for name in self.legend:

@@ -15,7 +15,7 @@ from .plot_style import legend_below, look, panels, single_axes
 Row = Mapping[str, Any]
 
 _COSTS = (  # figure of a row, what it is
-    ("gap", "score below beam search's\n(nats a token$^{penalty}$; lower is better)"),
+    ("gap", "score below beam search's\n({unit}; lower is better)"),
     ("rougeL", "ROUGE-L\n(higher is better)"),
     ("perplexity", "perplexity under the target\n(lower is better)"),
 )
@@ -44,7 +44,7 @@ def pareto(rows: Sequence[Row], against: str, title: str, length_penalty: float 
             _draw(axes, mine, name, against, place)
         axes.axvline(1, color=GREY, linestyle=":", linewidth=1)
         axes.set_xlabel(f"speed (× {against} search)" if against == "beam" else f"speed (× {against})")
-        axes.set_ylabel(text.replace("nats a token$^{penalty}$", unit))
+        axes.set_ylabel(text.format(unit=unit))
     legend_below(figure, 3)
     figure.suptitle(textwrap.fill(title, 38 * len(shown)))
     return figure

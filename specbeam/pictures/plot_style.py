@@ -11,11 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from .drawing import counted
+from .figure_text import fit_words
 from .palette import COLOURS, GREY, MARKERS
 
 
 class ShownFigure(Figure):
-    """A Figure that a notebook shows whichever backend is active, and once."""
+    """A Figure that a notebook shows whichever backend is active, and once. Its words are nobody's mathematics."""
+
+    def draw(self, renderer: Any) -> None:
+        fit_words(self, renderer)
+        super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from specbeam.decoding.trace import Trace
 
 from .drawing import Canvas, Picture, counted, markup
-from .token_text import joined
+from .token_text import columns, joined, visible
 
 _WIDTH, _LEFT, _ROW = 760.0, 6.0, 38.0  # px
 _SQUARE = 18.0  # px of a square with its gap, at most
+_COLUMN, _LONGEST = 5.8, 60  # px of a column of a label, columns of a name
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,18 @@ def _title(decodes: list[TracedDecode], passes: int) -> str:
 def _drawn(decodes: list[TracedDecode], passes: int) -> Canvas:
     whole = max(one.steps(len(one.trace.rounds)) for one in decodes)
     step = min(_SQUARE, (_WIDTH - 2 * _LEFT) / max(whole, 1))
-    width, height = max(_LEFT * 2 + step * whole, 360.0), _ROW * len(decodes)
-    rows = markup("progress.svg.j2", decodes=decodes, passes=passes, step=step, left=_LEFT, row=_ROW, named=_passes)
+    labels = [_label(one, passes) for one in decodes]
+    width = max(_LEFT * 2 + step * whole, 360.0, *(_LEFT * 2 + _COLUMN * columns(label) for label in labels))
+    height = _ROW * len(decodes)
+    named = list(zip(decodes, labels, strict=True))
+    rows = markup("progress.svg.j2", decodes=named, passes=passes, step=step, left=_LEFT, row=_ROW)
     html = markup("progress.html.j2", decodes=decodes, passes=passes, rows=rows, width=width, height=height)
     return Canvas(width, height, rows, html)
+
+
+def _label(decode: TracedDecode, passes: int) -> str:
+    after = _passes(min(passes, len(decode.trace.rounds)))
+    return f"{visible(decode.name, _LONGEST)}: step {decode.steps(passes)} after {after}"
 
 
 def _passes(number: int) -> str:

@@ -84,6 +84,21 @@ def columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in ("W", "F") else 1 for c in taking)
 
 
+def lines_of(text: str, most: int) -> list[str]:
+    """The text in lines of at most so many columns, broken between words, and within words that are longer."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and columns(f"{lines[-1]} {word}") <= most:
+            lines[-1] += f" {word}"
+            continue
+        while columns(word) > most:
+            end = next(end for end in range(len(word), 0, -1) if columns(word[:end]) <= most or end == 1)
+            lines, word = [*lines, word[:end]], word[end:]
+        if word:
+            lines.append(word)
+    return lines
+
+
 def lone(character: str) -> bool:
     """Whether a character is a surrogate: half a character, or a byte of one."""
     return "\ud800" <= character <= "\udfff"

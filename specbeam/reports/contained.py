@@ -10,6 +10,7 @@ import base64
 import mimetypes
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from html import escape, unescape
 from pathlib import Path
@@ -109,17 +110,18 @@ def _cleaner(folder: str | None, attached: tuple[tuple[str, str], ...]) -> nh3.C
 
 def _file(folder: str | None, address: str) -> str | None:
     """A picture, sound or film below the folder as a data address."""
-    parts = urlsplit(address)
-    if folder is None or parts.scheme or parts.netloc or not parts.path or "\0" in unquote(parts.path):
-        return None
-    root = Path(folder).resolve()
-    path = (root / unquote(parts.path)).resolve()
-    kind = mimetypes.guess_type(path.name)[0] or ""
-    if not kind.startswith(("image/", "audio/", "video/")) or root not in path.parents or not path.is_file():
-        return None
-    if path.stat().st_size > LARGEST:
-        return None
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    with suppress(OSError, ValueError, RuntimeError):  # no address, no path, or links in a circle
+        parts = urlsplit(address)
+        if folder is None or parts.scheme or parts.netloc or not parts.path:
+            return None
+        root = Path(folder).resolve()
+        path = (root / unquote(parts.path)).resolve()
+        kind = mimetypes.guess_type(path.name)[0] or ""
+        if not kind.startswith(("image/", "audio/", "video/")) or root not in path.parents or not path.is_file():
+            return None
+        if path.stat().st_size <= LARGEST:
+            return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return None
 
 
 def _note(address: str) -> str:

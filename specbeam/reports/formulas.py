@@ -11,6 +11,11 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 NAMED = re.compile(r"\\operatorname\*?\s*\{([^{}]*)\}")  # the converter makes a product of its letters
 NUMBERED = re.compile(r"\\(?:label\s*\{[^{}]*\}|nonumber\b|notag\b)")  # formulas have no numbers here
+# Environments that the converter does not know, or numbers, as one that it knows. Alignments at several columns say
+# how many there are.
+ALIGNED = re.compile(r"\\(begin|end)\{(?:align(?:ed)?(?:at)?|flalign|eqnarray|split)\*?\}(?:\{\d+\})?")
+GATHERED = re.compile(r"\\(begin|end)\{(?:gather(?:ed)?|multline)\*?\}")
+WHOLE = re.compile(r"\\(?:begin|end)\{(?:equation|math|displaymath|subequations)\*?\}")
 # TeX puts a thin space after the name of an operator, MathML does not.
 OPERATORS = re.compile(r"(<mi>(?:log|ln|exp|arg|max|min|softmax)</mi>)(?=<m(?:i|n|sub|sup|frac|row)\b)")
 ENVIRONMENTS = re.compile(
@@ -27,8 +32,12 @@ MATHEMATICS = re.compile(
 
 def mathml(tex: str, display: str = "inline") -> str:
     """TeX as MathML, or as readable code where it cannot be converted."""
+    known = WHOLE.sub("", GATHERED.sub(r"\\\1{matrix}", ALIGNED.sub(r"\\\1{align*}", NUMBERED.sub("", tex)))).strip()
+    # In the style of displays the limits of a sum stand above and below it, also within a line.
+    style = "block" if known.startswith(r"\displaystyle") else display
     try:
-        converted = convert(NAMED.sub(r"\\text{\1}", NUMBERED.sub("", tex).strip()), display=display)
+        converted = convert(NAMED.sub(r"\\text{\1}", known), display=style)
+        converted = converted.replace(f'display="{style}"', f'display="{display}"', 1)
         return OPERATORS.sub(r'\1<mspace width="0.17em"/>', converted)
     except Exception:  # the converter raises many types, and a page with one raw formula beats no page
         return f"<code>{escape(tex)}</code>"

@@ -93,7 +93,7 @@ def _markup(kind: str, value: Any, metadata: Any, contain: Contain) -> str:
     if kind in RASTER:
         sizes = metadata.get(kind, metadata)
         size = "".join(f' {name}="{escape(str(sizes[name]))}"' for name in ("width", "height") if name in sizes)
-        return f'<img alt="picture" src="{address}"{size}>'
+        return f'<div class="jp-RenderedImage"><img alt="picture" src="{address}"{size}></div>'
     if kind == "application/pdf":
         return f'<a download="output.pdf" href="{address}">PDF, {max(1, len(value) * 3 // 4000):,} kB</a>'
     name = kind.partition("/")[0]

@@ -27,7 +27,10 @@ def scoped(css: str, scope: str) -> str:
     What an output says of `:root` holds for its own topmost element. A rule that is no CSS is left out, as browsers
     do. The result may stand in a <style> of HTML or of SVG.
     """
-    rules = "".join(_rules(tinycss2.parse_stylesheet(css, skip_comments=True)))
+    try:
+        rules = "".join(_rules(tinycss2.parse_stylesheet(css, skip_comments=True)))
+    except RecursionError:  # brackets within brackets by the hundred are nobody's style
+        return ""
     # What would end a <style> or begin a tag in SVG, where < is no sign of comparison, stands in a string.
     return re.sub(r"<(?![=\s\d])", r"\\3c ", f"@scope ({scope}){{{rules}}}") if rules else ""
 
@@ -36,7 +39,10 @@ def without_loads(css: str) -> str:
     """Declarations or a value of CSS, with every address but `data:` and `#…` replaced by one that asks nobody."""
     if not MAY_LOAD.search(css):
         return css
-    return tinycss2.serialize(_without_loads(tinycss2.parse_component_value_list(css)))
+    try:
+        return tinycss2.serialize(_without_loads(tinycss2.parse_component_value_list(css)))
+    except RecursionError:
+        return ""
 
 
 def _rules(nodes: Iterable[Any]) -> Iterable[str]:

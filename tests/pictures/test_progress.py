@@ -11,6 +11,7 @@ from trace_factory import TEXTS, node, random_trace, two_beams
 from specbeam.decoding.trace import Trace, TraceRound
 from specbeam.pictures import TracedDecode, progress_by_pass
 from specbeam.pictures.drawing import PREFIX
+from specbeam.pictures.token_text import columns
 
 ANY = {i: f" w{i}" for i in range(400)}
 
@@ -84,3 +85,13 @@ def test_a_long_decode_fits_into_the_width_of_a_page() -> None:
     html = progress_by_pass([TracedDecode("a", trace, TEXTS)], 300).html()
     assert float(re.findall(r'<svg [^>]*width="(\d+)" [^>]*role="img"', html)[0]) <= 760
     assert not re.findall(r'width="-?0\.0+"', html)
+
+
+@pytest.mark.parametrize("name", ["$x$ {of} " + "w" * 300, "中文" * 150])
+def test_a_long_name_stays_within_its_picture(name: str) -> None:
+    picture = progress_by_pass([TracedDecode(name, two_beams(), TEXTS)], 2)
+    width = float(re.findall(r'<svg [^>]*width="(\d+)" [^>]*role="img"', picture.html())[0])
+    label = re.findall(r">([^<]*): step 4 after 2 target passes<", picture.html())[0]
+    assert label.endswith("…") and columns(label) <= 60 and 5.8 * columns(label) < width < 760
+    longest = max(map(columns, re.findall(r'style="font-size:13px">([^<]*)<', picture.svg())))
+    assert 7.4 * longest <= float(re.findall(r'<svg [^>]*width="(\d+)"', picture.svg())[0])

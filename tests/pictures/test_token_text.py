@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from trace_factory import two_beams
 
 from specbeam.pictures.drawing import text
-from specbeam.pictures.token_text import columns, completed, joined, token_texts, visible
+from specbeam.pictures.token_text import columns, completed, joined, lines_of, token_texts, visible
 
 PIECES = [b"\xf0\x9f".decode("utf-8", "surrogateescape"), b"\x98\x80".decode("utf-8", "surrogateescape")]
 
@@ -85,3 +85,10 @@ def test_a_tokenizer_that_only_decodes_is_enough():
             return f" w{tokens[0]}"
 
     assert token_texts(two_beams(), Words())[3] == " w3"
+
+
+def test_lines_are_broken_between_words_and_within_words_that_are_longer():
+    assert lines_of("one two three", 7) == ["one two", "three"]
+    assert lines_of("abcdefgh ij", 3) == ["abc", "def", "gh", "ij"]
+    assert lines_of("中文中文 a", 5) == ["中文", "中文", "a"]
+    assert lines_of("中", 1) == ["中"] and lines_of("", 5) == []

@@ -14,6 +14,7 @@ from run_pages import BREAKING, ELSEWHERE, output, page, stream
 from specbeam.experiments.records import RunRecord
 from specbeam.reports.contained import contained
 from specbeam.reports.facts import read_runs
+from specbeam.reports.formulas import mathml
 from specbeam.reports.scoped_css import scoped, without_loads
 from specbeam.reports.terminal_text import shown
 from specbeam.reports.write import index_html, page_html
@@ -191,3 +192,51 @@ def test_raw_cells_are_shown_as_text(tmp_path):
     nbformat.write(v4.new_notebook(cells=[v4.new_raw_cell("</main><b>raw</b>")]), tmp_path / "a.ipynb")
     RunRecord("a").save(tmp_path / "a.json")
     assert "&lt;/main&gt;&lt;b&gt;raw&lt;/b&gt;" in page_html(read_runs(tmp_path)[0])
+
+
+@pytest.mark.parametrize("name", ["align", "align*", "aligned", "split", "eqnarray", "alignat"])
+def test_aligned_formulas_are_tables_without_numbers(name):
+    columns = "{2}" if name == "alignat" else ""
+    made = mathml(rf"\begin{{{name}}}{columns} a &= b \label{{x}} \\ c &= d \end{{{name}}}", "block")
+    assert made.count("<mtr>") == 2 and "(1)" not in made and "label" not in made and "&</" not in made
+
+
+def test_equations_are_their_formulas_and_gathered_ones_stand_below_each_other():
+    assert mathml(r"\begin{equation} a \end{equation}") == mathml("a")
+    assert mathml(r"\begin{gather} a \\ b \end{gather}").count("<mtr>") == 2
+
+
+def test_a_sum_in_the_style_of_displays_has_its_limits_above_and_below_within_a_line():
+    made = mathml(r"\displaystyle \sum_{i}^{n} x")
+    assert "<munderover>" in made and 'display="inline"' in made and 'display="block"' not in made
+
+
+@pytest.mark.parametrize(
+    "address", ["//[x", "http://[x", "a" * 5000 + ".png", "a%00.png", "../../etc/passwd", "\\\\host\\x.png"]
+)
+def test_an_address_that_is_none_leaves_a_note_of_it(tmp_path, address, recwarn):
+    part = contained(f"<img src='{address}'>", 1, tmp_path)
+    assert "<img" in part and 'src="' + address[:4] not in part and not recwarn.list
+
+
+def test_pictures_beside_the_notebook_are_embedded_and_those_above_it_are_not(tmp_path):
+    for path in (tmp_path / "secret.png", tmp_path / "notebooks" / "a b.png"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"ii")
+    part = contained("<img src='a%20b.png'><img src='../secret.png'><img src='gone.png'>", 1, tmp_path / "notebooks")
+    assert part.count("data:image/png;base64,aWk=") == 1 and part.count("data:image/svg+xml") == 2
+
+
+def test_backgrounds_underlines_and_inverse_text_of_a_terminal_have_a_look(tmp_path):
+    html = page(tmp_path, stream("\x1b[41mred\x1b[0m \x1b[4munder\x1b[0m \x1b[7minverse\x1b[0m"))
+    used = {name for each in tree(html).xpath("//pre//span/@class") for name in each.split() if "ansi" in name}
+    assert used == {"ansi-red-bg", "ansi-underline", "ansi-default-inverse-fg", "ansi-default-inverse-bg"}
+    assert all(f".{name}" in html for name in used)
+
+
+@pytest.mark.parametrize(
+    "css", ["@media print{" * 3000, "p{a:" + "(" * 3000 + "url(https://elsewhere.example/)", "[" * 3000]
+)
+def test_css_nested_without_end_is_no_style(css):
+    assert scoped(css, ".x") == "" and without_loads(f"a:{'(' * 3000}url({ELSEWHERE})") == ""
+    assert contained(f"<style>{css}</style><p style='{css}'>x</p>", 1).endswith("x</p></div>")
