@@ -123,8 +123,8 @@ def _undecodable(file: Path, data: bytes, encoding: str, error: UnicodeDecodeErr
     readings = _readings(data, error.start) if name == "UTF-8" else {}
     if not readings:
         return ValueError(f"{what}; save the file as UTF-8, or give its encoding=")
-    shown = ", ".join(f"encoding={candidate!r} reads {reading!r} there" for reading, candidate in readings.items())
-    return ValueError(f"{what}; save the file as UTF-8, or give its encoding: {shown}")
+    fitting = ", ".join(f"encoding={candidate!r} reads {reading!r} there" for reading, candidate in readings.items())
+    return ValueError(f"{what}; save the file as UTF-8, or give its encoding: {fitting}")
 
 
 def _readings(data: bytes, place: int) -> dict[str, str]:

@@ -59,7 +59,7 @@ def table_rows(file: Path, encoding: str | None = None) -> Iterator[tuple[int, d
             continue
         if [_name(cell) for cell in row] == header:
             raise ValueError(f"{file}, line {line}: the header is repeated here; remove this line")
-        cells = dict(zip(header, row))  # noqa: B905 - a short row lacks its last columns
+        cells = dict(zip(header, row, strict=False))  # a short row lacks its last columns
         for column in FIELDS:
             _check_cell(cells.get(column), text, f"{file}, line {line}: the {column}")
         yield line, cells
