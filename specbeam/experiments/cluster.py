@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .provenance import SOURCES, environment, notebook_sha256, sources_sha256
+from .provenance import SOURCES, environment, notebook_sha256, origin, sources_sha256
 from .records import RunRecord
 from .runner import RunFailed, publish, run_notebook, scratch_files
 from .sweep import DONE, FAILED, RUNNING, WAITING, Change, Executor, Point
@@ -108,8 +108,7 @@ def run_on_cluster(notebook: str | Path, out_dir: str | Path, client: Any, timeo
 
     def run(points: Sequence[Point]) -> Iterator[Change]:
         shared = {"notebook": notebook.name, "text": notebook.read_text(encoding="utf-8"), "timeout": timeout}
-        here = environment(notebook.stem)
-        origin = {"commit": here["commit"], "dirty": here["dirty"], "notebook_sha256": notebook_sha256(notebook)}
+        here = {**origin(notebook), "notebook_sha256": notebook_sha256(notebook)}
         queue, flights = deque(points), list[_Flight]()
         while queue or flights:
             ready, _ = _ask(client, _workers)
@@ -125,7 +124,7 @@ def run_on_cluster(notebook: str | Path, out_dir: str | Path, client: Any, timeo
                 raise ValueError(LOST)
             for flight in [flight for flight in flights if flight.future.done()]:
                 flights.remove(flight)
-                yield _collect(flight, notebook, out_dir, origin)
+                yield _collect(flight, notebook, out_dir, here)
             time.sleep(POLL_S)
 
     return run
@@ -186,7 +185,7 @@ class _Flight:
         yield Change(self.point, RUNNING, f"{'again, ' if self.notes else ''}at {worker}")
 
 
-def _collect(flight: _Flight, notebook: Path, out_dir: Path, origin: dict[str, Any]) -> Change:
+def _collect(flight: _Flight, notebook: Path, out_dir: Path, here: dict[str, Any]) -> Change:
     """Write the files that a worker returned, or a failed record where it returned none."""
     point, future = flight.point, flight.future
     result: dict[str, Any] = {"executed": None, "log": ""}
@@ -197,9 +196,9 @@ def _collect(flight: _Flight, notebook: Path, out_dir: Path, origin: dict[str, A
             record = RunRecord.load(recorded)
         else:
             record = RunRecord(notebook.stem, status="failed", parameters=dict(point.parameters))
-            record.finished = environment(notebook.stem)["finished"]
+            record.finished = environment(notebook.stem, notebook)["finished"]
             record.error = _explained(future.exception(), flight)
-        for name, value in origin.items():  # a worker need not have the repository
+        for name, value in here.items():  # a worker need not have the repository
             setattr(record, name, value)
         record.save(recorded)
         if result["executed"] is not None:

@@ -5,27 +5,30 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
+import re
 from collections import Counter
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from . import repository
 from .cpu import cpu
 
 NOTEBOOK_VARIABLE = "SPECBEAM_NOTEBOOK"  # the source that the runner executes
 SOURCES = "specbeam_sources"  # the entry of a record's versions that holds `sources_sha256`
 PACKAGES = ("specbeam", "torch", "transformers", "tokenizers", "numpy")
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def environment(notebook: str) -> dict[str, Any]:
-    """The fields of a record that the process knows by itself."""
+def environment(notebook: str, source: Path | None = None) -> dict[str, Any]:
+    """The fields of a record that the process knows by itself.
+
+    source: the notebook's file; by default the one that the runner executes, or else that of the repository.
+    """
     import torch  # here, because reading a record should not cost a second
 
-    root = repository_root()
-    source = Path(os.environ.get(NOTEBOOK_VARIABLE) or root / "notebooks" / f"{notebook}.ipynb")
-    status = _git(root, "status", "--porcelain")
+    source = source or Path(os.environ.get(NOTEBOOK_VARIABLE) or repository_root() / "notebooks" / f"{notebook}.ipynb")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     kinds = Counter(torch.cuda.get_device_name(index) for index in range(gpus))  # a record's device is only "cuda:0"
     processor = cpu()
@@ -35,11 +38,52 @@ def environment(notebook: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": ", ".join(machine + [f"{count} × {name}" for name, count in kinds.items()]),
-        "commit": _git(root, "rev-parse", "HEAD"),
-        "dirty": None if status is None else bool(status),
+        **origin(source),
         "notebook_sha256": notebook_sha256(source) if source.is_file() else None,
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def origin(notebook: Path) -> dict[str, Any]:
+    """The fields of a record that say which commit of specbeam's own checkout ran, None where there is no such thing.
+
+    `dirty` says whether that checkout has changed something that it tracks, or whether the commit lacks a file of the
+    package, the notebook, or a module beside it. A notebook of another repository is told by its hash alone.
+    """
+    ours = _own_checkout()
+    if ours.commit is None:
+        return {"commit": None, "dirty": None}
+    theirs = repository.held(notebook)
+    within = theirs.commit is not None and theirs.root == ours.root
+    lacks = not within and notebook.is_file() and ours.root in notebook.resolve().parents
+    beside = theirs.path.rpartition("/")[0] if within else None
+    return {"commit": ours.commit, "dirty": lacks or _dirty(ours.root, beside)}
+
+
+def _own_checkout() -> repository.Held:
+    """The commit of this package, if it is checked out as specbeam and not as a part of something else."""
+    ours = repository.held(PACKAGE / "__init__.py")
+    if ours.path != f"{PACKAGE.name}/__init__.py":
+        return repository.Held()
+    try:
+        project = repository.text_at(ours.root, "pyproject.toml")
+    except repository.Unknown:
+        return repository.Held()
+    name = re.search(r"""^name\s*=\s*["']([^"']*)["']""", project, re.MULTILINE)
+    return ours if name and name[1] == "specbeam" else repository.Held()
+
+
+def _dirty(root: Path, beside: str | None) -> bool | None:
+    """Whether a checkout differs from its commit in what a run may have read; None where git does not tell.
+
+    beside: a folder of which only modules count, because runs may leave their records there.
+    """
+    try:
+        if repository.changed(root) or repository.untracked(root, PACKAGE.name):
+            return True
+        return beside is not None and any(path.endswith(".py") for path in repository.untracked(root, beside))
+    except repository.Unknown:
+        return None
 
 
 def notebook_sha256(path: str | Path) -> str:
@@ -51,9 +95,9 @@ def notebook_sha256(path: str | Path) -> str:
 
 def sources_sha256() -> str:
     """Hash of this package's Python files, schema and weights, which says more than a commit with local changes."""
-    folder, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
-    for path in sorted({*folder.rglob("*.py"), *folder.rglob("*.json"), *folder.glob("drafts/weights/*/*")}):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+    digest = hashlib.sha256()
+    for path in sorted({*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.json"), *PACKAGE.glob("drafts/weights/*/*")}):
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -70,11 +114,3 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return versions
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(root), *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

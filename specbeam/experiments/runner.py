@@ -91,7 +91,7 @@ def run_notebook(
                 )
                 record = _accept(executed, recorded)
             except (Exception, KeyboardInterrupt) as error:  # what libraries raise here has no common base
-                record = RunRecord(path.stem, **environment(path.stem))
+                record = RunRecord(path.stem, **environment(path.stem, path))
                 record.status, record.error = "failed", _reason(error, kernel, timeout)
                 if isinstance(error, KeyboardInterrupt) or getattr(error, "ename", None) == "KeyboardInterrupt":
                     interrupt = error if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt()

@@ -6,6 +6,7 @@ go (each has a static twin beside it), and nothing names a path of the machine.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import nbformat
 from specbeam.experiments.parameters import ParamsFiles, read_notebook, resolve_parameters
 from specbeam.experiments.provenance import SOURCES, repository_root, sources_sha256
 from specbeam.experiments.records import RunRecord, plain
-from specbeam.files import cache_folder, write_atomic
+from specbeam.files import cache_folder, here, write_atomic
 from specbeam.pictures.drawing import duration
 
 from .facts import pictures, title_of
@@ -48,7 +49,9 @@ def publish(
     records = {path: _checked(path, runs_dir, params_file, sources) for path in notebooks}
     executed = {path: _with_prose(path, runs_dir / path.name) for path in notebooks}
     titles = {path: title_of(notebook.cells) for path, notebook in executed.items()}
-    names = {str(root): ".", str(cache_folder()): "~/.cache/specbeam", str(Path.home()): "~"}
+    names = {str(root): ".", str(cache_folder()): "~/.cache/specbeam"}
+    with contextlib.suppress(ValueError):  # there is no home
+        names[str(here("~"))] = "~"
     for width, colours in PICTURE_SIZES:
         files = {}
         for path, notebook in executed.items():
