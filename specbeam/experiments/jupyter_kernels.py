@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
+from specbeam.files import places
+
 ARGV = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
 
 
@@ -27,8 +29,9 @@ class Kernel:
         self.exit_status: int | None = None
         self.cell = ""
         package = str(Path(__file__).resolve().parents[2])  # the kernel imports this copy
-        path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment = {**os.environ, "PYTHONPATH": path, **variables}
+        others = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        path = os.pathsep.join([package, *map(os.path.abspath, others)])  # it starts in another folder
+        environment = {**os.environ, **places(os.environ), "PYTHONPATH": path, **variables}
         kernel = self
 
         class InterpreterKernel(AsyncKernelManager):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .parameter_paths import settled_value
 from .yaml_values import check_value, parse_yaml
 
 ParamsFiles = str | Path | Sequence[str | Path]  # one parameters file, or a base file and its overlays in order
@@ -117,8 +118,9 @@ def resolve_parameters(
 ) -> dict[str, Any]:
     """All parameters of a notebook: its defaults, then each file's `all` and its own section, then the overrides.
 
-    Of several files a later one takes precedence, its `all` too. Raises ValueError for an unknown name or a wrong type,
-    wherever it comes from.
+    Of several files a later one takes precedence, its `all` too. Relative paths in files and overrides are seen from
+    the working directory, and absolute in what is returned (`parameter_paths`). Raises ValueError for an unknown name
+    or a wrong type, wherever it comes from.
     """
     path = Path(path)
     parameters = read_parameters(path)
@@ -129,7 +131,10 @@ def resolve_parameters(
         values |= sections.get(path.stem, {})
     check_values(overrides or {}, {path.stem: parameters}, "overrides")
     values |= overrides or {}
-    return {name: item.check(values[name]) if name in values else item.default for name, item in parameters.items()}
+    return {
+        name: settled_value(item.check(values[name]), item.help) if name in values else item.default
+        for name, item in parameters.items()
+    }
 
 
 def changed_parameters(path: str | Path, resolved: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from specbeam.compat import is_causal_lm
 from specbeam.drafts.token_mapping import same_vocabulary
+from specbeam.files import here
 
 from .adapters import CONFIG as ADAPTER
 from .adapters import adapter_config, base_of, has_tokenizer, refuse_unservable_adapter, require_peft, with_adapter
@@ -120,9 +121,9 @@ def load_tokenizer(source: str | os.PathLike, role: str, revision: str | None, t
 
 
 def _checked_source(source: str | os.PathLike, role: str) -> str:
-    """The name to hand to transformers, checked first if it is a folder."""
+    """The name to hand to transformers: a folder's is absolute, for the records, and it is checked first."""
     text = os.fspath(source)
-    folder = Path(text).expanduser()
+    folder = here(text, role)
     if folder.is_file():
         raise ValueError(f"{role} {text!r} is a file; give the folder that holds config.json and the weights")
     if not text or not folder.is_dir():
@@ -162,7 +163,7 @@ def _readable_errors(source: str | os.PathLike, role: str) -> Iterator[None]:
             text += f"; run: pip install {error.name.partition('.')[0]}"
         raise ValueError(f"{role} {str(source)!r} cannot be loaded: {text}") from error
     except Exception as error:
-        if Path(source).expanduser().is_dir():
+        if os.path.isdir(os.path.expanduser(source)):
             remedy = "check that the folder is complete, or copy or download it again"
         else:
             remedy = (

@@ -7,7 +7,6 @@
 import contextlib
 import os
 import warnings
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from specbeam.engines.choice import ENGINES, choose_engine
 from specbeam.engines.packing import pack_linear, packable
 from specbeam.engines.target import Target
 from specbeam.engines.wrappers import has_adapters, held, unwrapped
+from specbeam.files import here
 
 from .checkpoints import check_rows, load_model, load_tokenizer, unreadable, warn_if_larger
 from .embedded import NAME, embedded_folder
@@ -160,8 +160,8 @@ def _without_loading(draft: Any, model: Any, tokenizer: Any, trained: bool) -> t
         check_rows(small, tokenizer)
         warn_if_larger(small, model)
         return ModelDraft(small), type(small).__name__
-    if (Path(draft) / WEIGHTS).is_file():
-        return EagleDraft(load_draft(draft, model, packed=False)), str(draft)
+    if ((folder := here(draft, "draft")) / WEIGHTS).is_file():
+        return EagleDraft(load_draft(folder, model, packed=False)), str(draft)
     return None
 
 

@@ -32,9 +32,16 @@ def bench(
         typer.Option("--packed/--no-packed", help="Our target's weights in PyTorch; default: packed on a CPU."),
     ] = None,
     target: options.Target = None,
-    draft: Annotated[str, typer.Option(help="auto, recall, ngram, or a smaller model's hub id or folder.")] = "auto",
+    draft: Annotated[
+        str,
+        typer.Option(help="auto, recall, ngram, or a smaller model's hub id or folder.", callback=options.from_here),
+    ] = "auto",
     assistant: Annotated[
-        str | None, typer.Option(help="Hub id or folder of a smaller model for transformers' assisted generation.")
+        str | None,
+        typer.Option(
+            help="Hub id or folder of a smaller model for transformers' assisted generation.",
+            callback=options.from_here,
+        ),
     ] = None,
     dtype: options.DType = "float32",
     device: options.Device = "auto",

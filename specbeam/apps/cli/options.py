@@ -5,12 +5,24 @@ from typing import Annotated
 
 import typer
 
+from specbeam.experiments.parameter_paths import settled_value
+
+
+def from_here(source: str | None) -> str | None:
+    """A model's folder as an absolute path, which means the same elsewhere; a hub id or a word as it is."""
+    return settled_value(source, "hub id or folder")
+
+
 # What decodes, and how.
 Prompt = Annotated[str, typer.Argument(help='The prompt; "-" reads it from standard input.')]
 NumBeams = Annotated[int, typer.Option(help="Beams of the beam methods.")]
 MaxNewTokens = Annotated[int, typer.Option(help="Tokens to generate at most.")]
-Target = Annotated[str | None, typer.Option(help="Hub id or folder of a causal LM; default: the embedded one.")]
-Draft = Annotated[str, typer.Option(help="auto, recall, ngram, none, or a smaller model's hub id or folder.")]
+Target = Annotated[
+    str | None, typer.Option(help="Hub id or folder of a causal LM; default: the embedded one.", callback=from_here)
+]
+Draft = Annotated[
+    str, typer.Option(help="auto, recall, ngram, none, or a smaller model's hub id or folder.", callback=from_here)
+]
 System = Annotated[str | None, typer.Option(help="System prompt.")]
 Prefill = Annotated[str | None, typer.Option(help="How the answer begins; the rest is decoded. For chat models.")]
 DType = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16 or float64.")]
