@@ -90,8 +90,11 @@ def cache_folder() -> Path:
     """
     if own := os.environ.get(CACHE):
         return here(own, CACHE)
-    usual = platformdirs.user_cache_path("specbeam", appauthor=False)
-    known = not usual.parts[0].startswith("~")  # nobody has said where the home is
+    try:
+        usual = platformdirs.user_cache_path("specbeam", appauthor=False)
+    except RuntimeError:  # nobody has said where the home is
+        return spare_folder()
+    known = not usual.parts[0].startswith("~")  # as older versions of platformdirs leave it
     home = _home()
     if known and (usual.is_dir() or home is None or home not in usual.parents or at_home()):
         return here(usual)

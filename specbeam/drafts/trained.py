@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from transformers import PreTrainedModel
 
 from specbeam.engines.packing import dense_weight, pack_layers, packs
+from specbeam.files import write_atomic
 
 from .eagle_model import EagleConfig, EagleModel
 from .fingerprint import Fingerprint, matches
@@ -43,13 +44,10 @@ def save_draft(model: EagleModel, folder: Path, target: str, known: Fingerprint 
     """Write the weights to `folder`; `target` names the model that it was trained for, `known` is its fingerprint."""
     weights = {name: weight.detach().bfloat16().contiguous() for name, weight in model.trained().items()}
     weights["kept"] = model.kept.int()
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch = folder / f"{WEIGHTS}.part"
     metadata = {"config": json.dumps(asdict(model.config)), "target": target}
     if known is not None:
         metadata["fingerprint"] = json.dumps(known)
-    save_file(weights, scratch, metadata)
-    os.replace(scratch, folder / WEIGHTS)
+    write_atomic(folder / WEIGHTS, save(weights, metadata))
 
 
 def load_draft(folder: str | os.PathLike, target: PreTrainedModel, packed: bool = True) -> EagleModel:

