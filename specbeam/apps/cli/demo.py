@@ -7,8 +7,12 @@ import typer
 
 from . import options
 
-Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
-Port = Annotated[int, typer.Option(help="Port to listen on.")]
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 or :: lets other machines in.")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on; default: the first free one from 7860 on.")]
+RootPath = Annotated[
+    str | None,
+    typer.Option(metavar="PATH", help="Path or URL under which a proxy shows the page; default: GRADIO_ROOT_PATH."),
+]
 Share = Annotated[bool, typer.Option("--share", help="Give the page a public address by way of Gradio's servers.")]
 MostPrompt = Annotated[int, typer.Option(metavar="TOKENS", help="Longest prompt that is accepted.")]
 MostNew = Annotated[int, typer.Option(metavar="TOKENS", help="Most new tokens that a visitor may ask for.")]
@@ -25,7 +29,8 @@ def demo(
     engine: options.Engine = "auto",
     packed: options.Packed = True,
     host: Host = "127.0.0.1",
-    port: Port = 7860,
+    port: Port = None,
+    root_path: RootPath = None,
     share: Share = False,
     max_prompt_tokens: MostPrompt = 1024,
     max_new_tokens: MostNew = 256,
@@ -35,10 +40,12 @@ def demo(
     Other programs can ask as well: gradio_client.Client("http://127.0.0.1:7860").predict("The future of AI is",
     "speculative_beam", api_name="/decode") returns the text and its statistics.
     """
-    from specbeam.apps.demo.server import check_address, launch, require_gradio
+    from specbeam.apps.demo.address import choose_port
+    from specbeam.apps.demo.server import launch, require_gradio
 
     require_gradio()
-    check_address(host, port)
+    if port is not None:
+        choose_port(host, port)  # before a model loads
     import specbeam as sb
     from specbeam.apps.demo.settings import Limits
 
@@ -52,7 +59,7 @@ def demo(
         target, draft=draft, dtype=dtype, device=device, device_map=device_map, revision=revision,
         draft_revision=draft_revision, engine=engine, packed="auto" if packed else False,
     )  # fmt: skip
-    page = launch(pair, host=host, port=port, share=share, limits=limits, wait=False)
+    page = launch(pair, host=host, port=port, root_path=root_path, share=share, limits=limits, wait=False)
     print(f"specbeam shows {pair.name} at {page.local_url}", flush=True)
     if page.share_url:
         print(f"and, for everybody, at {page.share_url}", flush=True)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import socket
 import warnings
 from typing import Any
 
@@ -28,18 +27,20 @@ from specbeam.models.load import Pair
 from specbeam.models.prompts import render_prompt
 
 from .actions import Actions
+from .address import PORT, address_of, bare, bracketed, choose_port, without_proxies
 from .jobs import JobQueue
 from .markup import STYLE
 from .settings import Limits
 
-HOST, PORT = "127.0.0.1", 7860
+HOST = "127.0.0.1"
 
 
 def require_gradio() -> Any:
     """Gradio, with its reports home switched off. Raises ValueError that says how to install it."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
-        gradio = importlib.import_module("gradio")
+        with without_proxies(HOST):  # it makes clients as it is imported
+            gradio = importlib.import_module("gradio")
     except ImportError as error:
         raise ValueError(f"the web page needs Gradio ({error}); run: pip install 'specbeam[demo]'") from None
     if int(gradio.__version__.split(".")[0]) < 6:
@@ -52,6 +53,7 @@ def launch(
     *,
     host: str = HOST,
     port: int | None = PORT,
+    root_path: str | None = None,
     share: bool = False,
     limits: Limits | None = None,
     wait: bool = True,
@@ -61,7 +63,8 @@ def launch(
 
     Args:
         pair: target, draft and tokenizer (`load_pair`).
-        host, port: where to listen; a port of None takes a free one from 7860 on.
+        host, port: where to listen; a port of None takes the first free one from 7860 on.
+        root_path: the path, or the whole URL, under which a proxy shows the page; default: GRADIO_ROOT_PATH.
         share: whether Gradio's own servers give the page a public address.
         limits: what a visitor may ask for.
         warm: decode two tokens by each method first, so that the first visitor does not wait for it.
@@ -69,7 +72,8 @@ def launch(
     Raises ValueError without Gradio, and where host or port cannot be had.
     """
     gradio = require_gradio()
-    check_address(host, port)
+    port = choose_port(host, port)
+    root_path = os.environ.get("GRADIO_ROOT_PATH", "") if root_path is None else root_path
     if warm:
         inputs = render_prompt(pair.tokenizer, "The future of AI is").to(pair.target.device)
         for decode in METHODS.values():
@@ -83,17 +87,20 @@ def launch(
     logging.getLogger("httpx").setLevel(logging.WARNING)
     here = environment("demo")
     about = {name: here[name] for name in ("versions", "machine", "threads")}
-    blocks = Page(Actions(JobQueue(pair, limits), about)).blocks
+    actions = Actions(JobQueue(pair, limits), about)
+    blocks = Page(actions).blocks
     blocks.queue(max_size=None)
+    gate = Middleware(Gate, root_path=root_path, left=actions.leave)
     sans = ["system-ui", "-apple-system", "Segoe UI", "DejaVu Sans", "sans-serif"]
     mono = ["ui-monospace", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
     theme = gradio.themes.Default(primary_hue="blue", neutral_hue="slate", font=sans, font_mono=mono)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), without_proxies(host):
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             blocks.launch(
-                server_name=host,
+                server_name=bracketed(host),
                 server_port=port,
+                root_path=root_path,
                 share=share,
                 quiet=True,
                 prevent_thread_lock=True,
@@ -110,25 +117,12 @@ def launch(
                 max_file_size=1,
                 allowed_paths=[],
                 state_session_capacity=1000,
-                app_kwargs={"middleware": [Middleware(Gate)], "docs_url": None, "redoc_url": None},
+                app_kwargs={"middleware": [gate], "docs_url": None, "redoc_url": None},
             )
     except OSError as error:
-        raise ValueError(f"cannot listen on {host}:{port} ({error}); choose another with --port.") from error
+        raise ValueError(f"cannot listen on {bracketed(host)}:{port} ({error}); choose another with --port.") from error
+    if bare(host) == "::":
+        blocks.local_url = address_of(host, port)
     if wait:
         blocks.block_thread()
     return blocks
-
-
-def check_address(host: str, port: int | None) -> None:
-    """Fail before a model warms up."""
-    if port is not None and not 0 < port < 65536:
-        raise ValueError(f"port={port} is not between 1 and 65535.")
-    if port is None:
-        return
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise ValueError(f"cannot listen on {host}:{port} ({error}); choose another port or host.") from error
