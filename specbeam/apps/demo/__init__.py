@@ -10,5 +10,6 @@ In the order in which to read it:
 * `markup`: the HTML of those parts, and the record of a run; its templates, CSS and scripts are in `templates/`.
 * `page`: Gradio's components, and which action answers which button.
 * `gate`: the middleware that answers requests for the page only, on Starlette, which comes with Gradio.
+* `address`: hosts, ports, and the proxies that are not to stand between.
 * `server`: `launch`.
 """
