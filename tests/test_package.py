@@ -1,5 +1,6 @@
 """The package's own names: all there, imported only when used, and none hidden by a module of the same name."""
 
+import os
 import pkgutil
 import subprocess
 import sys
@@ -9,9 +10,10 @@ import pytest
 import specbeam as sb
 
 
-def in_a_new_process(code):
-    """What the code prints in a process that has imported nothing yet."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+def in_a_new_process(code, **variables):
+    """What the code prints in a process that has imported nothing yet. A variable of None is not set there."""
+    environment = {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -32,6 +34,22 @@ finally:
     print([name for name in ("torch", "transformers", "matplotlib", "distributed") if name in sys.modules])
 """
     assert in_a_new_process(code).splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, "1"), ("0", "0")])
+def test_the_engines_report_to_nobody_unless_their_user_lets_them(own, expected):
+    code = """
+import os, sys
+from importlib.abc import MetaPathFinder
+class Watch(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "onnxruntime":
+            print(os.environ.get("ORT_DISABLE_TELEMETRY"))
+            sys.exit()
+sys.meta_path.insert(0, Watch())
+import specbeam.engines.onnx_session
+"""
+    assert in_a_new_process(code, ORT_DISABLE_TELEMETRY=own) == expected
 
 
 def test_importing_all_names_gives_every_one_from_its_module():

@@ -21,3 +21,8 @@ May import `core`, `files` and `compat`. Read in this order:
     target         puts all this together for one loaded model: `Target.of(model).decoding(...)` is a source
     packing        linear layers laid out for a few rows at a time on a CPU
 """
+
+import os
+
+# The wheels of ONNX Runtime report to their maker what they run, from their import on. "0" lets them.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -145,9 +145,10 @@ def run_task(task: dict[str, Any]) -> dict[str, Any]:
         # Dask sets these to 1 for its worker processes; a run is meant to have the whole worker.
         variables = dict.fromkeys(THREADS, str(worker.state.nthreads))
         began = time.strftime("%Y-%m-%d %H:%M:%S %Z")
-        options: dict[str, Any] = {"name": name, "timeout": task["timeout"], "variables": variables, "progress": False}
+        options: dict[str, Any] = {"name": name, "timeout": task["timeout"], "variables": variables}
         with contextlib.suppress(RunFailed):
-            run_notebook(path, None, task["parameters"], out_dir, **options)
+            # the sender has settled the paths, and what a worker's folder holds means nothing
+            run_notebook(path, None, task["parameters"], out_dir, progress=False, settle=False, **options)
         files = {item.suffix: item.read_text(encoding="utf-8") for item in out_dir.iterdir()}
         log = f"{began} began at {where}\n{files.get('.log', '')}"
         return {"record": files[".json"], "executed": files.get(".ipynb"), "log": log}

@@ -115,12 +115,13 @@ def resolve_parameters(
     path: str | Path,
     params_file: ParamsFiles | None = None,
     overrides: Mapping[str, Any] | None = None,
+    settle: bool = True,
 ) -> dict[str, Any]:
     """All parameters of a notebook: its defaults, then each file's `all` and its own section, then the overrides.
 
     Of several files a later one takes precedence, its `all` too. Relative paths in files and overrides are seen from
-    the working directory, and absolute in what is returned (`parameter_paths`). Raises ValueError for an unknown name
-    or a wrong type, wherever it comes from.
+    the working directory, and with `settle` absolute in what is returned (`parameter_paths`). Raises ValueError for an
+    unknown name or a wrong type, wherever it comes from.
     """
     path = Path(path)
     parameters = read_parameters(path)
@@ -131,10 +132,11 @@ def resolve_parameters(
         values |= sections.get(path.stem, {})
     check_values(overrides or {}, {path.stem: parameters}, "overrides")
     values |= overrides or {}
-    return {
-        name: settled_value(item.check(values[name]), item.help) if name in values else item.default
-        for name, item in parameters.items()
-    }
+    resolved = {name: item.default for name, item in parameters.items()}
+    for name, value in values.items():
+        checked = parameters[name].check(value)
+        resolved[name] = settled_value(checked, parameters[name].help) if settle else checked
+    return resolved
 
 
 def changed_parameters(path: str | Path, resolved: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,11 +52,12 @@ def run_notebook(
     name: str | None = None,
     timeout: float | None = None,
     variables: Mapping[str, str] | None = None,
+    settle: bool = True,
 ) -> RunRecord:
     """Execute a notebook with this interpreter and return its record.
 
     `name` is that of the files (default: the notebook's), `timeout` the seconds that the whole run may take, and
-    `variables` are environment variables for the kernel.
+    `variables` are environment variables for the kernel. `settle=False` leaves relative paths among the parameters.
 
     Leaves `<name>.ipynb` and `<name>.json` in `out_dir`, and `<name>.log` when the kernel's process printed something
     past the notebook. All are written aside and moved there at the end, so a killed run changes nothing. Raises
@@ -69,7 +70,7 @@ def run_notebook(
     name = path.stem if name is None else checked_name(name)
     if timeout is not None and not timeout > 0:
         raise ValueError(f"timeout={timeout!r} must be a number of seconds above 0, or None for no limit")
-    resolved = resolve_parameters(path, params_file, overrides)
+    resolved = resolve_parameters(path, params_file, overrides, settle)
     refuse_foreign(out_dir, name, path.stem)
     busy = f"{name} is running in {out_dir}: wait for it, or give this run another name."
     files = scratch_files(out_dir, name)

@@ -94,7 +94,9 @@ def test_a_full_disk_is_one_line_and_no_success(arguments: list[str]) -> None:
     with FULL.open("wb") as full:
         done = command(*arguments, stdout=full)
     assert done.returncode == 2
-    assert done.stderr.decode().splitlines() == ["specbeam: [Errno 28] No space left on device"]
+    assert done.stderr.decode().splitlines() == [
+        "specbeam: [Errno 28] No space left on device: free some space there, or write to another disk"
+    ]
 
 
 @pytest.mark.parametrize("arguments", COMMANDS)

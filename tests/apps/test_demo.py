@@ -23,7 +23,7 @@ import specbeam as sb
 from specbeam.apps.demo import server as demo
 from specbeam.apps.demo.actions import Actions
 from specbeam.apps.demo.jobs import RACE, JobQueue
-from specbeam.apps.demo.markup import equality
+from specbeam.apps.demo.markup import equality, models, shown
 from specbeam.apps.demo.settings import Limits, Settings, settings
 from specbeam.decoding.trace import Trace
 from specbeam.pictures import token_strip
@@ -438,3 +438,25 @@ def test_the_help_of_the_command_imports_no_gradio() -> None:
     code += "sys.exit('gradio' in sys.modules or 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "gradio_client" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("org/name + auto", "org/name + auto"),
+        ("SmolLM2 + recall", "SmolLM2 + recall"),
+        ("/home/me/models/mine/ + /data/small", "mine + small"),
+        ("C:\\models\\mine + ngram", "mine + ngram"),
+        ("./mine + ~/small", "mine + small"),
+    ],
+)
+def test_visitors_do_not_learn_where_a_folder_is(name: str, expected: str) -> None:
+    assert shown(name) == expected
+
+
+def test_records_for_visitors_name_folders_by_their_last_part() -> None:
+    pair, _ = braked_pair()
+    pair.target.config.name_or_path = "/home/me/models/mine"
+    named = sb.Pair(pair.target, pair.draft, pair.tokenizer, "/home/me/models/mine + recall", {})
+    assert models(named)["models"]["pair"] == "mine + recall"
+    assert "/home" not in json.dumps(models(named))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -155,3 +156,12 @@ def test_a_folder_that_cannot_be_written_to_costs_a_measurement_and_nothing_else
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SPECBEAM_CACHE", str(tmp_path / "file"))
     assert curve_of(tiny()) == measured[0]
+
+
+def test_a_cache_that_cannot_be_written_to_keeps_its_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    model = tiny()
+    monkeypatch.setattr(Path, "unlink", read_only)
+    latency.forget_latency(Target.of(model))

@@ -102,3 +102,9 @@ def test_a_home_that_nobody_knows_is_an_error_only_where_a_folder_is_meant(typed
         settled_value("~nobody-of-that-name/model", "folder")
     assert settled_value("~nobody-of-that-name/model", "texts") == "~nobody-of-that-name/model"
     assert Path.cwd() == typed
+
+
+def test_a_worker_leaves_what_was_settled_where_the_command_was_typed(typed, tmp_path):
+    notebook = write_notebook(tmp_path / "notebooks", parameters=PARAMETERS)
+    assert resolve_parameters(notebook, None, {"target": "my-model"})["target"] == str(typed / "my-model")
+    assert resolve_parameters(notebook, None, {"target": "my-model"}, settle=False)["target"] == "my-model"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ntpath
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,12 +51,28 @@ def equality(one: Decoded, plain: Decoded, name: str) -> str:
     return f"≠ {name} from token {same + 1} on"
 
 
+def shown(name: str) -> str:
+    """The name of a pair for visitors, whom the server's folders do not concern: of a folder only the last part."""
+    return " + ".join(_last(one) if _is_path(one) else one for one in name.split(" + "))
+
+
+def models(pair: Pair) -> dict[str, Any]:
+    """What records say of the models, with names as visitors see them."""
+    found = describe(pair)
+    for role, about in found.get("models", {}).items():
+        if isinstance(about, dict) and "name" in about:
+            about["name"] = shown(about["name"])
+        elif isinstance(about, str):
+            found["models"][role] = shown(about)
+    return found
+
+
 def record(pair: Pair, asked: Settings, results: Mapping[str, Decoded], about: Mapping[str, Any]) -> dict[str, Any]:
     """A run as JSON: what was asked for, of which models, and what came of it, traces with their texts included.
 
     `about` are fields that all runs of this server share. Values that JSON has no word for are null.
     """
-    found: dict[str, Any] = {"kind": "specbeam demo run", **about, **describe(pair)}
+    found: dict[str, Any] = {"kind": "specbeam demo run", **about, **models(pair)}
     found |= {"revisions": pair.revisions, "parameters": {**vars(asked), "query": asked.query()}}
     found["results"] = {}
     for method, decoded in results.items():
@@ -64,6 +81,14 @@ def record(pair: Pair, asked: Settings, results: Mapping[str, Decoded], about: M
             one["trace"] = decoded.trace[0].to_json(token_texts(decoded.trace[0], pair.tokenizer))
         found["results"][method] = one
     return plain(found, "record", nan_as_null=True)
+
+
+def _is_path(name: str) -> bool:
+    return ntpath.isabs(name) or bool(ntpath.splitdrive(name)[0]) or name.startswith((".", "~"))
+
+
+def _last(path: str) -> str:
+    return ntpath.basename(path.rstrip("/\\")) or path
 
 
 def _card(name: str, now: LiveState, fastest: float) -> dict[str, Any]:

@@ -11,10 +11,9 @@ from typing import Any
 import gradio as gr
 
 from specbeam.evaluation.data import CHAT, CODE
-from specbeam.experiments.record_models import describe
 
 from .actions import Actions, Update
-from .markup import PIECES, TEMPLATES
+from .markup import PIECES, TEMPLATES, models, shown
 from .settings import METHODS, Settings, settings
 
 NAMES = ("prompt", "system", "method", "num_beams", "max_new_tokens", "length_penalty", "num_assistant_tokens")
@@ -29,7 +28,7 @@ class Page:
         self.parts: dict[str, Any] = {}
         with gr.Blocks(title="specbeam", analytics_enabled=False) as self.blocks:
             pair = actions.queue.pair
-            self._part(gr.HTML, "head", PIECES.header(describe(pair), pair.name))
+            self._part(gr.HTML, "head", PIECES.header(models(pair), shown(pair.name)))
             with gr.Row():
                 with gr.Column(scale=1, min_width=300):
                     self._controls()
