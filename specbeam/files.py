@@ -141,7 +141,7 @@ def _home() -> Path | None:
     return home if home.is_absolute() else None
 
 
-def here(path: str | Path, what: str = "the path") -> Path:
+def here(path: str | os.PathLike[str], what: str = "the path") -> Path:
     """The path as seen from the working directory, absolute, with a leading ~ as the home folder.
 
     Raises ValueError, saying `what` it is, where that home is not known, and where the working directory is gone.
