@@ -3,6 +3,7 @@
 from .core.draft import Draft, NoDraft, Proposal
 from .decoding.decoders import METHODS, Decoded, Pair, beam, greedy, speculative, speculative_beam
 from .decoding.generate import SpeculativeLM
+from .decoding.trie import Trie
 from .drafts.model import ModelDraft
 from .drafts.recall import NgramDraft, RecallDraft
 from .drafts.text import TextDraft
@@ -30,6 +31,7 @@ __all__ = [
     "Spelling",
     "TextDraft",
     "TokenMapping",
+    "Trie",
     "UnionDraft",
     "beam",
     "greedy",

@@ -10,10 +10,10 @@ from __future__ import annotations
 import heapq
 import math
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
-from .draft import Draft
+from .draft import Draft, Proposal
 from .tree import TokenTree
 
 
@@ -68,6 +68,7 @@ class DraftSize:
 
 GUESS_COST = 0.5  # nats that a level of guessing costs beyond what its log-probabilities say
 AHEAD_COUNTS = 0.3  # nats; a level is only paid for once its k-th is there, so a leader far ahead helps no more
+UNPROPOSED = 0.05  # at least so likely are tokens, all together, that may follow and that no draft proposes
 RANK_COST = 0.5  # nats for every num_beams ranks behind the last that the search would keep
 
 
@@ -81,6 +82,7 @@ def expand(
     max_depth: int,
     stop_tokens: Collection[int],
     vocabulary: int,
+    allowed: Callable[[Sequence[int]], Sequence[int]] | None = None,
 ) -> list[Ranking]:
     """Rank the unscored nodes that are worth verifying along with the missing ones of `running`.
 
@@ -92,6 +94,7 @@ def expand(
         max_depth: the deepest node that the search can ask for.
         stop_tokens: end-of-sequence ids; nothing is asked after them, so they are not proposed.
         vocabulary: how many logits the target gives; a draft with a padded vocabulary may propose ids beyond.
+        allowed: what may follow a sequence of new tokens: nothing else is proposed, and all of it.
 
     Returns:
         A ranking a prompt, the missing running nodes not included. It may be longer than `draft_size`.
@@ -106,8 +109,13 @@ def expand(
         unscored = [[n for n in nodes if tree.logits(n) is None] for tree, nodes in zip(trees, frontier, strict=True)]
         proposals = draft.expand([*trees], unscored)
         for b, tree in enumerate(trees):
-            legal = [[one for one in some if 0 <= one[0] < vocabulary] for some in proposals[b]]
-            candidates = _candidates(tree, frontier[b], dict(zip(unscored[b], legal, strict=True)))
+            known = [[one for one in some if 0 <= one[0] < vocabulary] for some in proposals[b]]
+            found = dict(zip(unscored[b], known, strict=True))
+            if allowed is not None:
+                found = {
+                    node: _permitted(tree, node, allowed(tree.path(node)), found.get(node)) for node in frontier[b]
+                }
+            candidates = _candidates(tree, frontier[b], found)
             guessed[b] += not {*unscored[b]}.isdisjoint(frontier[b][:num_beams])
             frontier[b] = []
             best = heapq.nlargest(width, candidates)
@@ -138,6 +146,18 @@ def _candidates(tree: TokenTree, nodes: list[int], proposals: dict[int, list]) -
         score = tree.scores[node]
         candidates.extend([(score + log_prob, node, token) for token, log_prob in pairs])
     return candidates
+
+
+def _permitted(
+    tree: TokenTree, node: int, tokens: Sequence[int], proposals: Sequence[Proposal] | None
+) -> list[Proposal]:
+    """All that may follow a node: by the target where it has scored it, else as proposed, the rest alike."""
+    if tree.logits(node) is not None:
+        return [*map(Proposal, tokens, tree.log_probs(node, tokens))]
+    known = {token: log_prob for token, log_prob in proposals or () if token in tokens}
+    left = [token for token in tokens if token not in known]
+    mass = max(1.0 - sum(map(math.exp, known.values())), UNPROPOSED)
+    return [Proposal(token, known.get(token, math.log(mass / max(len(left), 1)))) for token in tokens]
 
 
 def _likelihood(guessed: int, rank: int, behind_best: float, ahead_of_last: float, num_beams: int) -> float:

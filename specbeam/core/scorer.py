@@ -14,7 +14,7 @@ number of sequences that run through it, and the prompt is there once.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -43,6 +43,8 @@ class Request:
         pad_token: fills up sequences that are finished.
         position_ids: of the prompts, (…, batch, prompt length); later tokens count on. None counts by the mask.
         model_inputs: further arguments of the model's forward pass over the prompts.
+        allowed: what may follow a sequence of new tokens, where that is known ahead; drafts keep to it. That the search
+            does, too, is for a logits processor to see to.
         reach: from the depth of running nodes to the deepest that may share their pass; None has no limit.
     """
 
@@ -55,6 +57,7 @@ class Request:
     position_ids: Tensor | None = None
     model_inputs: Mapping[str, Any] = field(default_factory=dict)
     reach: Callable[[int], int] | None = None
+    allowed: Callable[[Sequence[int]], Sequence[int]] | None = None
 
     @property
     def candidates(self) -> int:

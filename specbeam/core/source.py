@@ -183,6 +183,7 @@ class Source:
             max_depth=self.max_depth(running),
             stop_tokens=self.request.stop_tokens,
             vocabulary=self.vocabulary,
+            allowed=self.request.allowed,
         )
         return self.draft_size.cut(rankings, nodes, [*map(len, missing)], time.perf_counter() - began)
 

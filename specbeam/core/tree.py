@@ -8,6 +8,7 @@ order of their making, hence a parent always has a smaller number than its child
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -101,6 +102,11 @@ class TokenTree:
         if tops is not None and (found := np.flatnonzero(tops.tokens == token)).size:
             return float(tops.log_probs[found[0]])
         return float(logits[token]) - log_normalizer
+
+    def log_probs(self, node: int, tokens: Sequence[int]) -> list[float]:
+        """The target's log-probabilities in nats of some tokens after a node that is scored and not released."""
+        logits, log_normalizer, _ = self._rows[node]
+        return (logits[list(tokens)].double() - log_normalizer).tolist()
 
     def logits(self, node: int) -> Tensor | None:
         """The target's logits at `node`, of shape (vocabulary,), or None if not scored or released."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,11 +18,12 @@ from torch import Tensor
 
 from specbeam.compat import input_device
 from specbeam.core.beam import Narrow, beam_search
+from specbeam.core.draft import NoDraft
 from specbeam.core.greedy import Pick, argmax, multinomial, token_search
 from specbeam.core.sampling import speculative_sampling
 from specbeam.core.stats import Observer, Stats
 from specbeam.drafts.model import as_draft
-from specbeam.drafts.union import guarded
+from specbeam.drafts.union import UnionDraft, guarded
 from specbeam.engines.target import Target
 from specbeam.engines.wrappers import held
 
@@ -30,6 +31,7 @@ from .loops import TargetLoops
 from .options import SAVED
 from .relaxed import RelaxedPick, check_relaxed, narrowed_by
 from .trace import Trace, Tracer
+from .trie import keep_to
 from .watch import Watch, Watcher
 
 CHAIN = 5  # drafted tokens a pass of speculative sampling, unless a number is given
@@ -83,7 +85,8 @@ def greedy(
         watch: called after every committed step with the `Progress`; what it raises ends the decode.
         options: as for transformers' `generate`: `max_new_tokens` (64 unless given), `repetition_penalty`,
             `stop_strings`, `logits_processor`, … (`options.py` has them all). An option may stand in the call, in a
-            `generation_config`, or among the checkpoint's saved defaults, as in transformers.
+            `generation_config`, or among the checkpoint's saved defaults, as in transformers. And `allowed`, a `Trie`
+            of permitted answers, which means what a `prefix_allowed_tokens_fn` of it would, and is drafted from.
 
     Raises:
         ValueError: for empty or too long prompts and for options that make no sense or cannot be served, naming value
@@ -205,6 +208,9 @@ class _Decode(TargetLoops):
         inputs = {name: value for name, value in inputs.items() if value is not None}
         if "input_ids" not in inputs:
             raise ValueError("inputs has no input_ids; make it with render_prompt(tokenizer, prompt).")
+        self._allowed = options.pop("allowed", None)
+        if self._allowed is not None:
+            options["prefix_allowed_tokens_fn"] = keep_to(self._allowed, inputs["input_ids"].shape[-1], options)
         if twice := sorted(inputs.keys() & options.keys()):
             raise ValueError(f"{', '.join(twice)} stands in inputs and among the options; give it once.")
         target, pair = Target.of(self.held), self._pair
@@ -221,7 +227,10 @@ class _Decode(TargetLoops):
         observers: list[Observer] = [tracer] if tracer else []
         if watch is not None:
             observers.append(Watcher(watch, tracer))
-        with target.decoding(guarded(self._draft, target.ranks), self._draft_size, observers) as self._source:
+        draft = guarded(self._draft, target.ranks)
+        if draft is None and self._draft is not None and self._allowed is not None:
+            draft = UnionDraft([NoDraft()])  # what a trie leaves no choice about needs none
+        with target.decoding(draft, self._draft_size, observers) as self._source:
             super().generate(**{**options, **on_device})  # type: ignore[misc]
         result, stats = self._result, self._source.stats
         stats.new_tokens = sum(map(len, result.sequences))
@@ -263,7 +272,12 @@ class _Decode(TargetLoops):
         if self._generator is not None and not sampling:
             raise ValueError("generator is only used with do_sample=True; leave it out for greedy decoding.")
         source = self._source
-        source.start(self.request(input_ids, beams, options))
+        request = self.request(input_ids, beams, options)
+        if self._allowed is not None:
+            request = replace(request, allowed=self._allowed.after)
+        source.start(request)
+        if self._allowed is not None:
+            self._allowed.check(source.vocabulary)
         if beams > 1:
             self._result = beam_search(source, processors, criteria, config, self._narrow)
         elif sampling and self._draft is not None:

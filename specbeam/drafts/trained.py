@@ -125,6 +125,8 @@ def _tokens(target: PreTrainedModel) -> int:
 
 def card(training: dict[str, Any]) -> str:
     """What a reader should know of a draft, in Markdown, out of the record of its training (`training.json`)."""
+    nodes = training.get("beam_nodes")
+    beams = f", and {nodes:,} that its searches with 4 and 8 beams met" if nodes else ""
     lines = [
         f"# A draft for {training['target']}",
         "",
@@ -133,8 +135,8 @@ def card(training: dict[str, Any]) -> str:
         "",
         f"* **Licence**: {training['licence']}",
         f"* **Training texts**: {training['data']}",
-        f"* **Positions**: {training['positions_written']:,} written by the target, {training['positions_seen']:,} "
-        f"seen in training, each at {training['depths']} depths of guessing",
+        f"* **Positions**: {training['positions_written']:,} written by the target{beams}, "
+        f"{training['positions_seen']:,} seen in training, each at {training['depths']} depths of guessing",
         f"* **Time**: {training['train_minutes']:.0f} minutes of training on {training['machine']}",
         f"* **Size**: {training['parameters']:,} trained parameters as bfloat16; it can propose "
         f"{training['kept_tokens']:,} of the target's tokens",

@@ -3,6 +3,7 @@
 May import `evaluation` and the rooms below it. Read in this order:
 
 prompts_and_answers  the target writes questions, answers and summaries, with its hidden states
+beam_texts           beam searches of the target, from the same questions
 shards               reading these texts back; which tokens are frequent
 unrolling            the draft run over whole texts, several guesses deep
 training             the loss, the optimisers and the checkpoints

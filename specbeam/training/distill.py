@@ -1,7 +1,7 @@
 """From a target to a draft for it: the target writes texts, a feature draft is trained on them, a card describes it.
 
 folder/target.json             the target's fingerprint
-folder/texts/*.safetensors     the target's texts, with its hidden states (about 3.5 kB a position)
+folder/texts/*.safetensors     the target's texts and beam searches, with its hidden states (about 3.5 kB a position)
 folder/kept.pt                 the tokens that the draft can propose
 folder/checkpoint.pt           of the training; a later call resumes from it
 folder/draft.safetensors       the draft: give the folder to `load_pair(draft=…)`
@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from specbeam.drafts.eagle_model import EagleModel
+from specbeam.decoding.decoders import Pair
+from specbeam.drafts.eagle_model import EagleConfig, EagleModel
 from specbeam.drafts.fingerprint import Fingerprint, fingerprint, matches
 from specbeam.drafts.trained import card, new_draft, save_draft
 from specbeam.evaluation.data import load
@@ -29,6 +30,7 @@ from specbeam.files import write_atomic
 from specbeam.models.prompts import render_prompt
 from specbeam.models.stopping import stop_tokens
 
+from .beam_texts import write_beam_shard
 from .held_out_agreement import agreement, greedy_answers
 from .prompts_and_answers import template_parts, write_shard
 from .shards import Shards, frequent
@@ -51,6 +53,7 @@ def distill(
     rows: int = 128,
     length: int = 208,
     licence: str = LICENCE,
+    beam_prompts: int = 0,
     written: Callable[[int], None] | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> dict[str, Any]:
@@ -66,6 +69,8 @@ def distill(
         passages: texts to summarise, for a quarter of the shards.
         rows: texts written together.
         length: longest text in tokens, question included.
+        beam_prompts: from so many of the texts' questions the target also searches with 4 and 8 beams, and the draft
+            learns from all sequences that it met, the dropped ones included.
         written: called after each shard with the number of positions so far.
         report: called with the training's progress every ten steps.
 
@@ -77,6 +82,7 @@ def distill(
     texts = folder / "texts"
     known = _known(folder, target)
     count = write_texts(target, tokenizer, texts, positions, passages, rows, length, written)
+    nodes = write_beams(target, tokenizer, texts, beam_prompts)
     shards = Shards(texts)
     vocabulary = target.get_output_embeddings().weight.shape[0]  # type: ignore[union-attr]
     kept = _kept(folder, shards, min(kept_tokens, vocabulary), vocabulary, sorted(stop_tokens(target)))
@@ -98,6 +104,7 @@ def distill(
         "data": "questions and answers that the target wrote itself"
         + (f", and its summaries of {len(passages):,} passages" if passages else ""),
         "positions_written": count,
+        "beam_nodes": nodes,
         "positions_seen": progress.positions,
         "steps": progress.steps,
         "train_minutes": progress.seconds / 60,
@@ -131,6 +138,16 @@ def write_texts(
         if written is not None:
             written(count)
     return count
+
+
+def write_beams(target: PreTrainedModel, tokenizer: Any, texts: Path, prompts: int) -> int:
+    """Search from so many questions of the texts, shard after shard; returns how many nodes these shards hold."""
+    shards = [int(path.stem) for path in Shards(texts).paths()]
+    pair, layers, nodes = Pair(target, None, tokenizer), EagleConfig.for_target(target).layers, 0
+    each = -(-prompts // len(shards))
+    for shard in shards if prompts else []:
+        nodes += write_beam_shard(pair, texts, shard, layers, prompts=each)
+    return nodes
 
 
 def held_out_sets(target: PreTrainedModel, tokenizer: Any, articles: int = 16) -> dict[str, dict[str, Tensor]]:

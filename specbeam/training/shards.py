@@ -1,4 +1,4 @@
-"""Reading the shards that `prompts_and_answers.py` wrote, and choosing the tokens that a draft keeps."""
+"""Reading the shards that `prompts_and_answers.py` and `beam_texts.py` wrote, and choosing what a draft can propose."""
 
 from __future__ import annotations
 
@@ -21,23 +21,28 @@ class Shards:
         self._files: dict[Path, Any] = {}
 
     def paths(self) -> list[Path]:
-        """The files of the shards. Raises ValueError if there are none."""
+        """The files of the texts' shards. Raises ValueError if there are none."""
         if not (paths := sorted(self.folder.glob("[0-9]*.safetensors"))):
             raise ValueError(f"{self.folder} holds no shards; write some with `specbeam distill`, or give its folder")
         return paths
 
     def batch(self, positions: int) -> dict[str, Tensor]:
-        """About `positions` positions of one shard: tokens (rows, length), ends (rows,), features."""
-        file = self._file(self._draw.choice(self.paths()))
+        """About `positions` positions of one shard: tokens (rows, length), ends (rows,), features.
+
+        Of a shard of beam searches also begins (rows,): positions before it are another row's.
+        """
+        file = self._file(self._draw.choice([*self.paths(), *sorted(self.folder.glob("beams-*.safetensors"))]))
         ends = file.get_tensor("ends")
         rows = max(1, round(positions * len(ends) / int(ends.sum())))
         first = self._draw.randrange(max(len(ends) - rows, 0) + 1)
         chosen = slice(first, first + rows)
-        return {
-            "tokens": file.get_slice("tokens")[chosen].long(),
-            "ends": ends[chosen],
-            "features": file.get_slice("features")[chosen],
-        }
+        batch = {"tokens": file.get_slice("tokens")[chosen].long(), "ends": ends[chosen]}
+        if "nodes" not in file.keys():  # noqa: SIM118
+            return {**batch, "features": file.get_slice("features")[chosen]}
+        nodes = file.get_slice("nodes")[chosen].long()
+        first, last = int(nodes.min()), int(nodes.max())  # those of a search lie together
+        states = file.get_slice("states")[first : last + 1]
+        return {**batch, "begins": file.get_tensor("begins")[chosen], "features": states[nodes - first]}
 
     def shuffle(self, seed: int) -> None:
         """Draw the next batches with another seed."""

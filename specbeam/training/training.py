@@ -77,9 +77,14 @@ class FeatureStudent:
 
 
 def judged(batch: dict[str, Tensor], begin: int, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The positions from 1 on, (1, length - 1), and which of them count, (rows, length - 1)."""
+    """The positions from 1 on, (1, length - 1), and which of them count, (rows, length - 1).
+
+    A row's own `begins`, where the batch has them, come on top of `begin`.
+    """
     place = torch.arange(1, batch["tokens"].shape[1], device=batch["tokens"].device)[None]
     wanted = (place >= begin) & (place < batch["ends"][:, None])
+    if "begins" in batch:
+        wanted &= place >= batch["begins"][:, None]
     if share < 1:
         wanted &= (torch.rand(wanted.shape, generator=generator) < share).to(wanted.device)
     return place, wanted

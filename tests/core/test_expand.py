@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import torch
 from hypothesis import given, settings
@@ -49,7 +50,12 @@ def test_every_beginning_of_a_ranking_is_a_tree_that_the_search_could_ask_for(
 ) -> None:
     tree = scored_root()
     running = [tree.child(ROOT, token) for token in (7, 8, 9)[:num_beams]]
-    options = {"num_beams": num_beams, "draft_size": size, "max_depth": max_depth, "vocabulary": VOCABULARY}
+    options: dict[str, Any] = {
+        "num_beams": num_beams,
+        "draft_size": size,
+        "max_depth": max_depth,
+        "vocabulary": VOCABULARY,
+    }
     (ranking,) = expand([tree], [running], Likely(seed), stop_tokens={0, 4}, **options)
     assert len(ranking.nodes) == len(set(ranking.nodes)) == len(ranking.levels)
     at_hand = {ROOT, *running}
@@ -64,7 +70,7 @@ def test_every_beginning_of_a_ranking_is_a_tree_that_the_search_could_ask_for(
 def test_a_sure_draft_is_followed_down_and_a_doubtful_branch_left_alone() -> None:
     tree = scored_root()
     running = [tree.child(ROOT, 7)]
-    options = {"num_beams": 1, "draft_size": 4, "max_depth": 20, "vocabulary": VOCABULARY}
+    options: dict[str, Any] = {"num_beams": 1, "draft_size": 4, "max_depth": 20, "vocabulary": VOCABULARY}
     (ranking,) = expand([tree], [running], Sure(), stop_tokens=(), **options)
     assert [tree.tokens[node] for node in ranking.nodes[:4]] == [5, 5, 5, 5]
     assert ranking.levels[:4] == [1, 2, 3, 4]
@@ -74,7 +80,7 @@ def test_a_larger_draft_size_asks_the_draft_for_more_levels() -> None:
     def levels(size: int) -> int:
         tree, draft = scored_root(), Likely(3)
         running = [tree.child(ROOT, 7)]
-        options = {"num_beams": 1, "draft_size": size, "max_depth": 20, "vocabulary": VOCABULARY}
+        options: dict[str, Any] = {"num_beams": 1, "draft_size": size, "max_depth": 20, "vocabulary": VOCABULARY}
         expand([tree], [running], draft, stop_tokens=(), **options)
         return draft.levels
 
@@ -84,7 +90,7 @@ def test_a_larger_draft_size_asks_the_draft_for_more_levels() -> None:
 def test_a_finished_prompt_gets_no_candidates() -> None:
     trees = [scored_root(), scored_root()]
     running = [[trees[0].child(ROOT, 7)], []]
-    options = {"num_beams": 1, "draft_size": 4, "max_depth": 20, "vocabulary": VOCABULARY}
+    options: dict[str, Any] = {"num_beams": 1, "draft_size": 4, "max_depth": 20, "vocabulary": VOCABULARY}
     first, second = expand(trees, running, Sure(), stop_tokens=(), **options)
     assert first.nodes and not second.nodes
 
@@ -105,6 +111,6 @@ def test_a_leader_that_is_scored_far_ahead_does_not_make_the_draft_follow_the_ot
     for _ in range(12):
         tree.record(node, torch.zeros(VOCABULARY), 0.0, TopTokens([5, 6], [-0.01, -5.0]))
         node = tree.child(node, 5)
-    options = {"num_beams": 2, "draft_size": 3, "max_depth": 20, "vocabulary": VOCABULARY}
+    options: dict[str, Any] = {"num_beams": 2, "draft_size": 3, "max_depth": 20, "vocabulary": VOCABULARY}
     expand([tree], [running], draft, stop_tokens=(), **options)
     assert draft.levels <= 5

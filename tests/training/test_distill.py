@@ -226,3 +226,14 @@ def test_bad_input_to_the_command_is_one_line_and_nothing_is_written(tmp_path: P
     (tmp_path / "file").write_text("")
     result = invoke(str(tmp_path / "nowhere"), tmp_path / "file", "--no-passages")
     assert result.exit_code == 2 and "is a file" in result.stderr
+
+
+def test_a_draft_learns_from_beam_searches_too_and_its_card_says_so(tmp_path: Path) -> None:
+    target = tiny_llama(torch.float32)
+    training = distilled(target, tmp_path, minutes=0.2, beam_prompts=3)
+    texts = tmp_path / "texts"
+    assert len([*texts.glob("beams-*")]) == len([*texts.glob("[0-9]*")]) > 0
+    assert training["beam_nodes"] > 0 and f"{training['beam_nodes']:,} that its searches" in card(training)
+    again = distilled(target, tmp_path, minutes=0.2, beam_prompts=3)
+    assert again["beam_nodes"] == training["beam_nodes"]
+    assert "searches" not in card({**training, "beam_nodes": 0})

@@ -26,6 +26,9 @@ def distill(
     passages: Annotated[bool, typer.Option(help="A fourth of the texts are summaries of Wikipedia passages.")] = True,
     rows: Annotated[int, typer.Option(min=1, help="Texts written side by side.")] = 128,
     length: Annotated[int, typer.Option(min=16, help="Longest text in tokens, question included.")] = 208,
+    beam_prompts: Annotated[
+        int, typer.Option(min=0, help="Questions from which it also searches with 4 and 8 beams, to learn from these.")
+    ] = 0,
     dtype: Annotated[
         str, typer.Option(help="Of the target while it writes; auto: bfloat16, float32 on a CPU that is slow at that.")
     ] = "auto",
@@ -79,7 +82,7 @@ def distill(
                 target or NAME,
                 out,
                 **{"positions": positions, "minutes": minutes, "kept_tokens": kept_tokens, "passages": texts},
-                **{"rows": rows, "length": length, "written": written, "report": trained},
+                **{"rows": rows, "length": length, "beam_prompts": beam_prompts, "written": written, "report": trained},
                 licence=f"{LICENCE}; {PASSAGES_LICENCE}" if texts else LICENCE,
             )
         except KeyboardInterrupt:
