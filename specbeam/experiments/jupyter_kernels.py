@@ -15,6 +15,10 @@ from specbeam.files import places
 
 ARGV = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
 
+# Half of it is what a kernel gets to end by itself before it is told to: all its work is done and written by then, and
+# freeing what PyTorch and transformers hold takes Python three seconds.
+EXIT_S = 2.0
+
 
 class Kernel:
     """What papermill needs to start a kernel, and what it does not report afterwards.
@@ -40,6 +44,7 @@ class Kernel:
                 return KernelSpec(argv=ARGV, display_name="Python 3", language="python")
 
             async def start_kernel(self, **options: Any) -> None:
+                self.shutdown_wait_time = EXIT_S
                 options |= {"env": environment, "stdout": output, "stderr": subprocess.STDOUT}
                 await self._async_start_kernel(**options)
 
