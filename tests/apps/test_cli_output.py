@@ -84,7 +84,8 @@ def test_a_table_shows_markup_and_emoji_codes_as_they_are() -> None:
     assert b"[red]x[/red] :key:" in done.stdout
 
 
-COMMANDS = [["generate", "hi"], ["generate", "hi", "--json"], ["compare", "hi"], ["options"]]
+COMMANDS: list[Any] = [["generate", "hi"], ["generate", "hi", "--json"], ["compare", "hi"]]
+COMMANDS += [pytest.param(["options"], marks=pytest.mark.slow)]  # it imports all of transformers first
 FULL = Path("/dev/full")
 
 

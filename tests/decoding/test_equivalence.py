@@ -19,7 +19,7 @@ from sparse import mostly_slow
 import specbeam as sb
 
 CASES = 2400
-CHUNK = 150
+CHUNK = 75
 pytestmark = pytest.mark.filterwarnings("ignore:Unfeasible length constraints")
 
 

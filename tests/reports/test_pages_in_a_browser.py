@@ -70,6 +70,7 @@ def test_a_page_of_every_type_is_whole_wide_and_narrow_in_both_schemes(visitors,
     assert shown.get_by_text("99%|").inner_text().strip() == "99%|" + "#" * 19
 
 
+@pytest.mark.slow
 def test_no_markup_reaches_beyond_its_output_or_text(visitors, tmp_path):
     shown = visitors.open()
     for name, markup in BREAKING.items():

@@ -152,6 +152,7 @@ def pictures(html):
     return [Image.open(io.BytesIO(base64.b64decode(data))) for data in found]
 
 
+@pytest.mark.slow
 def test_large_pictures_are_made_smaller_until_the_page_can_be_mailed(tmp_path):
     figure = output(image__png=png(1800, 1400, noise=True))
     assert len(figure.data["image/png"]) > 2 * PAGE_LIMIT
@@ -251,6 +252,7 @@ def test_the_index_shows_the_marked_figure_of_a_run_or_else_its_first(tmp_path):
     assert [picture.size for picture in pictures(html)] == [(40, 10), (480, 120)]
 
 
+@pytest.mark.slow
 def test_the_index_stays_small_with_many_large_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr("specbeam.reports.write.INDEX_PICTURES", 300_000)
     figure = output(image__png=png(500, 400, noise=True))

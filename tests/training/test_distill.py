@@ -107,6 +107,7 @@ def test_a_folder_of_another_target_of_the_same_shape_is_refused_and_left_as_it_
     distilled(tiny_llama(torch.bfloat16), tmp_path, minutes=1.0)  # the same one in another dtype
 
 
+@pytest.mark.slow
 def test_a_folder_of_an_earlier_version_is_gone_on_with_and_known_from_then_on(tmp_path: Path) -> None:
     target = tiny_llama(torch.float32)
     distilled(target, tmp_path)
