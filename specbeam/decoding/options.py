@@ -10,6 +10,7 @@ transformers does, so it honours more.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -159,6 +160,8 @@ def check_options(
         raise ValueError(f"generation_config must be a GenerationConfig, got {type(config).__name__}.")
     for option in TABLE:
         value, where = source_of(option.name, options, config, saved)
+        if isinstance(value, float) and math.isnan(value):
+            raise ValueError(f"{option.name} is NaN, from {where}; give a number, or leave it out.")
         if (option.drop_in if drop_in else option.decoders) != REFUSED or value is None or value is False:
             continue
         if not any(_alike(value, off) for off in option.off):

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from specbeam.text import read_utf8
+
 from .parameter_paths import settled_value
 from .yaml_values import check_value, parse_yaml
 
@@ -98,7 +100,7 @@ def load_params(source: str | Path, folder: str | Path = "notebooks") -> dict[st
     if not path.is_file():
         names = ", ".join(sorted(item.stem for item in known.glob("*.yaml"))) or "none"
         raise ValueError(f"There is no parameters file {path}; in {known} there are: {names}.")
-    sections = parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+    sections = parse_yaml(read_utf8(path), str(path)) or {}
     if not isinstance(sections, dict) or not all(isinstance(item or {}, dict) for item in sections.values()):
         raise ValueError(f"{path} must hold 'all:' and notebook names, each with lines of name: value below it.")
     sections = {str(name): values or {} for name, values in sections.items()}
@@ -151,10 +153,12 @@ def json_text(value: Any) -> str:
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
-    """`name=value` texts, the value read as YAML. Raises ValueError where the form or the YAML is wrong."""
-    overrides = {}
+    """`name=value` texts, the value read as YAML. Raises ValueError for another form, and a name given twice."""
+    overrides: dict[str, Any] = {}
     for text in assignments:
         name, value = split_assignment(text, "An override")
+        if name in overrides:
+            raise ValueError(f"the override {text!r} is the second one of {name}; give it once.")
         overrides[name] = parse_yaml(value, f"override {text!r}")
     return overrides
 

@@ -161,6 +161,7 @@ def test_whatever_ends_it_and_whenever_the_next_call_goes_on_and_the_index_is_ri
     ("number", "words", "remedy"),
     [
         (errno.ENOSPC, "No space left on device", "free some space there, or write to another disk"),
+        (errno.ENOTDIR, "Not a directory", "a file is where a folder is meant; name another folder"),
         (errno.EROFS, "Read-only file system", "name a folder that can be written to"),
         (errno.EACCES, "Permission denied", "name a folder that you may write to, or ask for the permission"),
     ],

@@ -15,7 +15,7 @@ from tiny_models import chat_tokenizer, tiny_llama
 from transformers import GenerationConfig, GenerationMixin
 
 import specbeam as sb
-from specbeam.decoding.options import HONOURED, NO_EFFECT, OPTIONS, REFUSED, TABLE
+from specbeam.decoding.options import HONOURED, NO_EFFECT, OPTIONS, REFUSED, TABLE, check_options
 
 PROMPT = torch.tensor([[6, 17, 18, 19, 8]])
 PADDED = torch.tensor([[0, 0, 14, 25, 7], [6, 17, 18, 19, 8]])
@@ -318,3 +318,14 @@ def test_beams_refuse_an_empty_list_of_end_tokens_as_transformers_fails_there() 
         model.generate(PROMPT, num_beams=3, max_new_tokens=2, eos_token_id=[])
     with pytest.raises(ValueError, match=r"eos_token_id is an empty list.*leave it out"):
         sb.beam(fake_pair(model), {"input_ids": PROMPT}, num_beams=3, max_new_tokens=2, eos_token_id=[])
+
+
+@pytest.mark.parametrize("name", ["length_penalty", "repetition_penalty", "temperature", "max_time"])
+@pytest.mark.parametrize("drop_in", [False, True])
+def test_what_is_no_number_is_refused_wherever_it_stands(name: str, drop_in: bool) -> None:
+    nan, config = float("nan"), GenerationConfig()
+    with pytest.raises(ValueError, match=f"{name} is NaN, from the call; give a number, or leave it out"):
+        check_options({name: nan}, None, None, drop_in)
+    setattr(config, name, nan)
+    with pytest.raises(ValueError, match=f"{name} is NaN, from generation_config"):
+        check_options({}, config, None, drop_in)

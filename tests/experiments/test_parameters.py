@@ -93,6 +93,18 @@ def test_a_missing_parameters_file_names_those_that_exist(tmp_path):
         load_params("cpu", tmp_path)
 
 
+def test_a_parameters_file_is_read_in_the_encodings_of_editors_or_refused_by_line(tmp_path):
+    notebook, file = write_notebook(tmp_path, parameters='text = "a"'), tmp_path / "mine.yaml"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        file.write_text(f"{notebook.stem}:\n  text: größer\n", encoding=encoding)
+        assert resolve_parameters(notebook, file)["text"] == "größer"
+    file.write_bytes(f"{notebook.stem}:\n  text: größer\n".encode("latin-1"))
+    with pytest.raises(
+        ValueError, match=r"mine\.yaml is no UTF-8 text: line 2 holds the byte b'\\xf6'; save it as UTF-8"
+    ):
+        resolve_parameters(notebook, file)
+
+
 def test_overrides_are_yaml():
     assert parse_overrides(["a=007", "b=[x, 'y']", "c=a=b", "d="]) == {
         "a": 7,
@@ -100,6 +112,8 @@ def test_overrides_are_yaml():
         "c": "a=b",
         "d": None,
     }
+    with pytest.raises(ValueError, match="'a=2' is the second one of a; give it once"):
+        parse_overrides(["a=1", "b=3", "a=2"])
     for wrong in ("a", "=1", "a b=1"):
         with pytest.raises(ValueError, match="form name=value"):
             parse_overrides([wrong])

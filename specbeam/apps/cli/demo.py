@@ -44,8 +44,7 @@ def demo(
     from specbeam.apps.demo.server import launch, require_gradio
 
     require_gradio()
-    if port is not None:
-        choose_port(host, port)  # before a model loads
+    choose_port(host, port)  # before a model loads
     import specbeam as sb
     from specbeam.apps.demo.settings import Limits
 
