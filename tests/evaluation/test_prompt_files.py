@@ -78,8 +78,8 @@ def read(tmp_path):
         ("a.json", '{"prompt": "a"}\n{"prompt": "b"}', [("a", None, 1), ("b", None, 2)]),
         ("a.json", '\n{\n "prompt": "a",\n "reference": "b"\n}\n', [("a", "b", 2)]),
         ("a.ndjson", '{"prompt": "a"}', [("a", None, 1)]),
-        ("a.jsonl.gz", gzip.compress(b'{"prompt": "zipped"}'), [("zipped", None, 1)]),
-        ("a.CSV.GZ", gzip.compress(b"prompt\nzipped\n"), [("zipped", None, 2)]),
+        ("a.jsonl.gz", gzip.compress(b'{"prompt": "zipped"}', mtime=0), [("zipped", None, 1)]),
+        ("a.CSV.GZ", gzip.compress(b"prompt\nzipped\n", mtime=0), [("zipped", None, 2)]),
     ],
 )
 def test_what_people_have_is_read(read, name, content, rows):
@@ -216,8 +216,8 @@ def test_an_encoding_goes_through_load_and_needs_a_file(tmp_path):
         ("a.jsonl.zst", b"\x28\xb5\x2f\xfd", "is a packed file, which is not read; unpack it"),
         ("a.jsonl", b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS, .* git lfs pull"),
         ("a.csv.gz", b"prompt\nx\n", "is no gzip file; name it"),
-        ("a.csv.gz", gzip.compress(b"prompt\nx\n")[:-9], "is a damaged gzip file"),
-        ("a.txt.gz", gzip.compress(b"x"), "prompts are read from .jsonl or .csv files"),
+        ("a.csv.gz", gzip.compress(b"prompt\nx\n", mtime=0)[:-9], "is a damaged gzip file"),
+        ("a.txt.gz", gzip.compress(b"x", mtime=0), "prompts are read from .jsonl or .csv files"),
     ],
 )
 def test_what_can_be_read_in_two_ways_or_not_at_all_is_refused_in_one_line(read, name, content, message):
