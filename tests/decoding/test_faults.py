@@ -73,7 +73,8 @@ def test_a_pass_without_memory_is_repeated_with_half_the_drafted_nodes(error: Ba
         decoded = decode(pair, PROMPTS, beams, num_assistant_tokens=30)
     expected = decode(fake_pair(hash_lm(24, 3)), PROMPTS, beams, plain=True)
     assert decoded.sequences == expected.sequences and decoded.beam_indices == expected.beam_indices
-    assert len(caught) == model.refused == 2  # 30 drafted nodes, 15, 7
+    told = [one for one in caught if "are drafted a prompt from here on" in str(one.message)]  # others may be collected
+    assert len(told) == model.refused == 2  # 30 drafted nodes, 15, 7
     assert decoded.stats.target_passes < expected.stats.target_passes or beams > 1
 
 
