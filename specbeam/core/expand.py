@@ -68,8 +68,8 @@ class DraftSize:
 
 GUESS_COST = 0.5  # nats that a level of guessing costs beyond what its log-probabilities say
 AHEAD_COUNTS = 0.3  # nats; a level is only paid for once its k-th is there, so a leader far ahead helps no more
-UNPROPOSED = 0.05  # at least so likely are tokens, all together, that may follow and that no draft proposes
 RANK_COST = 0.5  # nats for every num_beams ranks behind the last that the search would keep
+UNPROPOSED = 0.05  # tokens that `allowed` names and no draft proposes are taken for at least so likely, all together
 
 
 def expand(

@@ -43,9 +43,9 @@ class Request:
         pad_token: fills up sequences that are finished.
         position_ids: of the prompts, (…, batch, prompt length); later tokens count on. None counts by the mask.
         model_inputs: further arguments of the model's forward pass over the prompts.
+        reach: from the depth of running nodes to the deepest that may share their pass; None has no limit.
         allowed: what may follow a sequence of new tokens, where that is known ahead; drafts keep to it. That the search
             does, too, is for a logits processor to see to.
-        reach: from the depth of running nodes to the deepest that may share their pass; None has no limit.
     """
 
     input_ids: Tensor

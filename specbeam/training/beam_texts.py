@@ -89,8 +89,10 @@ def write_beam_shard(
 ) -> int:
     """Search from prompts of the text shard with this number, unless it is there; returns how many nodes it holds.
 
+    Where no text of that shard came to an answer there is nothing to search from: no file is written, and it is 0.
+
     Args:
-        pair: the target on its fastest engine, with its tokenizer; the draft is not used.
+        pair: the target and its tokenizer; the draft is not used.
         texts: the folder of the shards, which gets `beams-00000.safetensors` and so on.
         layers: whose hidden states to keep (`EagleConfig.layers`).
         prompts: how many of the shard's prompts.
@@ -103,6 +105,8 @@ def write_beam_shard(
     draw = random.Random(f"{seed}-{shard}")
     known = questions_of(texts / f"{shard:05d}.safetensors", template_parts(pair.tokenizer)[1])
     chosen = sorted(draw.sample(known, min(prompts, len(known))), key=len)
+    if not chosen:
+        return 0
     recorder = StateRecorder(layers)
     recording = Pair(pair.target, recorder, pair.tokenizer, pair.name, pair.revisions)
     states: list[Tensor] = []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_models import AFTER, BEFORE, chat_tokenizer, tiny_llama
 
 import specbeam as sb
@@ -92,6 +92,13 @@ def test_the_searches_are_those_of_beam_search(pair: sb.Pair, folder: Path, tmp_
         visited = {tuple(trace.nodes[n].token for n in trace.path(node)) for step in trace.steps for node in step}
         after = [row[len(prompt) :] for row in rows if row[: len(prompt)] == prompt]
         assert {tuple(row[:length]) for row in after for length in range(len(row) + 1)} == visited
+
+
+def test_texts_without_an_answer_are_searched_from_in_vain(pair: sb.Pair, folder: Path, tmp_path: Path) -> None:
+    shard = load_file(folder / "00000.safetensors")
+    save_file({**shard, "ends": shard["ends"].clamp(max=len(BEFORE))}, tmp_path / "00000.safetensors")
+    assert write_beam_shard(pair, tmp_path, 0, EagleConfig.for_target(pair.target).layers) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["00000.safetensors"]
 
 
 def test_prompts_are_the_texts_up_to_the_answer(folder: Path) -> None:

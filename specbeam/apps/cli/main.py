@@ -54,8 +54,8 @@ REMEDIES = {
     errno.EPERM: "name a folder that you may write to, or ask for the permission",
     errno.EEXIST: "a file of that name is in the way; name another folder",
     errno.ENOTDIR: "a file is where a folder is meant; name another folder",
-    errno.EISDIR: "a folder is where a file is meant; name another file",
-    errno.ENOENT: "name a place that is there, or can be made",
+    errno.EISDIR: "a folder is where a file is meant; name a file",
+    errno.ENOENT: "check the path",
 }
 
 
