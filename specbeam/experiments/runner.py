@@ -78,8 +78,8 @@ def run_notebook(
         hashes, interrupt = (notebook_sha256(path), sources_sha256()), None
         started = time.perf_counter()
         places = {RECORD_VARIABLE: str(recorded), NOTEBOOK_VARIABLE: str(path)}
-        with open(log, "wb") as output:
-            kernel = Kernel({**(variables or {}), **places}, output, None if timeout is None else started + timeout)
+        deadline = None if timeout is None else started + timeout
+        with open(log, "wb") as output, Kernel({**(variables or {}), **places}, output, deadline) as kernel:
             try:
                 papermill.execute_notebook(
                     str(path),

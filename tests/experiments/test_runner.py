@@ -1,9 +1,12 @@
 import errno
 import json
+import tempfile
+from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
+import zmq
 from notebook_factory import ended, write_notebook
 
 from specbeam.experiments.provenance import SOURCES, sources_sha256
@@ -180,3 +183,16 @@ def test_a_kernel_finds_the_folders_of_its_caller_and_needs_no_home(tmp_path, mo
         *(f"{spare}/matplotlib", f"{spare}/jupyter/runtime", f"{spare}/ipython"),
     ]
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.skipif(not zmq.has("ipc"), reason="this system has no sockets in the file system")
+@pytest.mark.parametrize(("name", "transport"), [("t", "ipc"), ("leaves no room for the name of a socket" * 3, "tcp")])
+def test_a_kernel_hears_its_own_run_alone(tmp_path, monkeypatch, name, transport):
+    with tempfile.TemporaryDirectory() as outer:
+        folder = Path(outer) / name
+        folder.mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(folder))
+        path = write_notebook(tmp_path, code=("import ipykernel; print(ipykernel.get_connection_info())",))
+        run(path, tmp_path / "runs")
+        assert names(folder) == []
+    assert f'\\"transport\\": \\"{transport}\\"' in (tmp_path / "runs" / "01_toy.ipynb").read_text()
