@@ -18,14 +18,22 @@ def console(**options: Any) -> Console:
 
 def encodes_everything() -> bool:
     """Whether standard output can hold any text."""
-    return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf")
+    return _holds_all(sys.stdout)
 
 
 def lose_nothing() -> None:
-    """What an encoding such as ASCII lacks is printed as an escape: an error would lose what was decoded."""
+    """What an encoding such as ASCII lacks is printed as an escape: an error would lose what was decoded.
+
+    "surrogateescape" is what Python takes in a C locale; it saves bytes that are no text, and fails at other letters.
+    """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        failing = ("strict",) if _holds_all(stream) else ("strict", "surrogateescape")
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in failing:
             stream.reconfigure(errors="backslashreplace")
+
+
+def _holds_all(stream: Any) -> bool:
+    return (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf")
 
 
 def flush() -> None:
