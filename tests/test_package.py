@@ -52,6 +52,7 @@ import specbeam.engines.onnx_session
     assert in_a_new_process(code, ORT_DISABLE_TELEMETRY=own) == expected
 
 
+@pytest.mark.slow
 def test_importing_all_names_gives_every_one_from_its_module():
     code = """
 from specbeam import *

