@@ -23,6 +23,7 @@ Reading order:
     plot_drafts      charts of drafts: agreement, training, cost, prediction
     plot_comparison  charts of quality against speed
     plot_records     charts over many records
+    plot_wide        charts of wide beams: speed and cache
 """
 
 import lazy_loader

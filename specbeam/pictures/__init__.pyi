@@ -19,6 +19,7 @@ from .plot_engines import engine_passes
 from .plot_peers import peers_by_case
 from .plot_records import speed_over_runs, sweep_lines
 from .plot_speed import speed_by_beams, steps_per_pass, time_split
+from .plot_wide import wide_beams
 from .progress import TracedDecode, progress_by_pass
 from .strip import token_strip
 from .timeline import round_timeline
@@ -56,4 +57,5 @@ __all__ = [
     "token_texts",
     "training_curves",
     "tree_mask",
+    "wide_beams",
 ]

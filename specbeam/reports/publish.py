@@ -35,12 +35,16 @@ def publish(
     runs_dir: str | Path = "build/runs",
     out_dir: str | Path = "notebooks/records",
     params_file: ParamsFiles | None = None,
+    kept: Sequence[Path] = (),
 ) -> Path:
     """Write every notebook as its run left it, its record beside it, and a README.md; return the page's path.
 
     Prose is that of the sources, which may have changed since. Raises ValueError, with the notebook and the reason,
     before anything is written: where a run is missing, has failed, was of a dirty tree, of other code or of parameters
     other than those of `params_file`, and where all is larger than `LIMIT`.
+
+    Args:
+        kept: other notebooks, which stay as they were published before, of whatever commit.
     """
     root, runs_dir, out_dir = repository_root(), Path(runs_dir), Path(out_dir)
     if not notebooks:
@@ -48,6 +52,10 @@ def publish(
     sources = sources_sha256()
     records = {path: _checked(path, runs_dir, params_file, sources) for path in notebooks}
     executed = {path: _with_prose(path, runs_dir / path.name) for path in notebooks}
+    records |= {path: _checked(path, out_dir, params_file) for path in kept}
+    executed |= {path: _with_prose(path, out_dir / path.name) for path in kept}
+    folders = dict.fromkeys(notebooks, runs_dir) | dict.fromkeys(kept, out_dir)
+    records, executed = ({path: found[path] for path in sorted(found)} for found in (records, executed))
     titles = {path: title_of(notebook.cells) for path, notebook in executed.items()}
     names = {str(root): ".", str(cache_folder()): "~/.cache/specbeam"}
     with contextlib.suppress(ValueError):  # there is no home
@@ -56,7 +64,7 @@ def publish(
         files = {}
         for path, notebook in executed.items():
             files[path.name] = nbformat.writes(_readable(notebook, width, colours))
-            files[f"{path.stem}.json"] = (runs_dir / f"{path.stem}.json").read_text(encoding="utf-8")
+            files[f"{path.stem}.json"] = (folders[path] / f"{path.stem}.json").read_text(encoding="utf-8")
         page = TEMPLATES.get_template("records.md.j2").render(
             records=records, titles=titles, duration=duration, params=_named(params_file)
         )
@@ -79,14 +87,14 @@ def changed_cells(source: Path, executed: Path) -> list[str]:
     return [cell.source for cell in read_notebook(source).cells if (cell.cell_type, cell.source) not in then]
 
 
-def _checked(path: Path, runs_dir: Path, params_file: ParamsFiles | None, sources: str) -> RunRecord:
+def _checked(path: Path, runs_dir: Path, params_file: ParamsFiles | None, sources: str | None = None) -> RunRecord:
     record = RunRecord.load(runs_dir / f"{path.stem}.json")
     problem = None
     if record.status != "ok":
         problem = f"failed: {record.error}"
     elif record.dirty is not False or not record.commit:
         problem = "was of a tree with changes that are in no commit, or of no repository"
-    elif record.versions.get(SOURCES) != sources:
+    elif sources is not None and record.versions.get(SOURCES) != sources:
         problem = "was of other code than there is now"
     else:
         wanted = plain(resolve_parameters(path, params_file), "parameters")

@@ -108,6 +108,25 @@ def test_a_run_that_readers_could_not_repeat_is_refused_and_nothing_is_written(
     assert not (tmp_path / "records").exists()
 
 
+def test_a_new_run_of_one_notebook_leaves_the_others_as_they_were_published(tmp_path, source, ran, params):
+    runs, out = ran(), tmp_path / "records"
+    publish([source], runs, out, params)
+    before = (out / "01_toy.ipynb").read_text()
+    ran(versions={SOURCES: "0" * 64}, commit="b" * 40).joinpath("01_toy.ipynb").unlink()
+    other = write_notebook(source.parent, "02_toy")
+    params.write_text(params.read_text() + "02_toy:\n  num_beams: 8\n")
+    nbformat.write(nbformat.read(other, 4), runs / "02_toy.ipynb")
+    record = RunRecord.load(out / "01_toy.json")
+    record.notebook, record.commit = "02_toy", "c" * 40
+    record.save(runs / "02_toy.json")
+    text = publish([other], runs, out, params, [source]).read_text()
+    assert (out / "01_toy.ipynb").read_text() == before
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| [0")]
+    assert [(row[0][2:10], row[3]) for row in rows] == [("[01_toy]", f"`{'a' * 12}`"), ("[02_toy]", f"`{'c' * 12}`")]
+    with pytest.raises(ValueError, match="03_toy"):
+        publish([other], runs, out, params, [source.with_name("03_toy.ipynb")])
+
+
 def test_prose_may_change_after_the_run_and_code_may_not(tmp_path, source, ran, params):
     notebook = nbformat.read(source, 4)
     notebook.cells[0].source = "# What is twice the beam, in other words?"

@@ -9,6 +9,10 @@ from . import options
 
 
 def publish(
+    notebooks: Annotated[
+        list[str] | None,
+        typer.Argument(help="Whose new runs are taken; the others stay as they were published. [default: all]"),
+    ] = None,
     params: options.Params = None,
     runs_dir: options.Runs = Path("build/runs"),
     out_dir: Annotated[Path, typer.Option(help="Where the executed notebooks go.")] = Path("notebooks/records"),
@@ -20,4 +24,6 @@ def publish(
     from specbeam.experiments.parameters import find_notebooks
     from specbeam.reports.publish import publish as write
 
-    print(write(find_notebooks(["all"]), runs_dir, out_dir, params))
+    every = find_notebooks(["all"])
+    chosen = find_notebooks(notebooks) if notebooks else every
+    print(write(chosen, runs_dir, out_dir, params, [path for path in every if path not in chosen]))
