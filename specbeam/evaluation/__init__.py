@@ -15,5 +15,7 @@ comparison_words    sentences that follow from these figures
 agreement           equality with transformers in low precision, beside a control
 tiny_families       tiny random models of all supported families
 family_cases        equality with `generate` on them, case by case
+pass_cost           what a pass costs in each engine, and what the machine must pay
+projection          gains on machines that are not here, and how far to believe them
 bench/              speed against transformers' own decoding
 """
