@@ -102,6 +102,12 @@ def test_the_model_options_reach_load_pair(calls):
     assert calls["load"] == expected
 
 
+def test_a_file_of_answers_has_to_hold_one(calls, tmp_path):
+    (tmp_path / "answers.txt").write_text("\n  \n")
+    result = invoke("generate", "hello", "--allowed", str(tmp_path / "answers.txt"))
+    assert result.exit_code == 2 and not calls["methods"]
+
+
 def test_greedy_methods_are_not_asked_about_beams(calls):
     assert invoke("generate", "hello", "--method", "speculative", "--max-new-tokens", "7").exit_code == 0
     assert calls["methods"] == [("speculative", {"max_new_tokens": 7, "do_sample": False})]

@@ -61,6 +61,21 @@ def test_tokens_that_the_target_lacks_and_doubled_rules_are_refused() -> None:
         sb.greedy(pair, inputs, allowed=CODES)
 
 
+def test_draws_are_permitted_answers_in_the_targets_proportions() -> None:
+    target = hash_lm(eos=[END])
+    pair, prompt = fake_pair(target, sb.RecallDraft()), torch.tensor([[3, 4]])
+    many = {"input_ids": prompt.expand(100, -1)}
+    generator, counts = torch.Generator().manual_seed(0), {5: 0, 10: 0}
+    for _ in range(4):
+        options: dict[str, Any] = {"do_sample": True, "top_k": 0, "max_new_tokens": 5, "generator": generator}
+        decoded = sb.speculative(pair, many, allowed=sb.Trie(CODES, END), num_assistant_tokens=4, **options)
+        for sequence in decoded.sequences:
+            assert sequence[-1] == END and sequence[:-1] in CODES
+            counts[sequence[0]] += 1
+    p = target(prompt).logits[0, -1, [5, 10]].float().softmax(-1)
+    assert abs(counts[5] / 400 - float(p[0])) < 0.11  # 4.4 standard deviations at most
+
+
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.integers(0, 10**9), st.integers(1, 6), st.sampled_from([None, 0, 3, 9]))
 def test_results_are_those_of_transformers_with_the_function(seed: int, beams: int, budget: int | None) -> None:

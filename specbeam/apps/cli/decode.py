@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ from rich.text import Text
 from specbeam.decoding.methods import BASELINES, METHOD_NAMES, in_common
 from specbeam.experiments.record_models import describe_decode
 from specbeam.experiments.records import plain
-from specbeam.text import check_text
+from specbeam.text import check_text, read_utf8
 
 from . import options, output
 from .summary import heading, summary
@@ -43,6 +44,7 @@ def generate(
     top_r: Annotated[
         int, typer.Option(help="speculative keeps drafted tokens of the likeliest. Not exact above 1.")
     ] = 1,
+    allowed: Annotated[Path | None, typer.Option(help="File with the permitted answers, one a line.")] = None,
     debug: Annotated[bool, typer.Option(help="Show the rendered prompt on stderr first.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -51,10 +53,13 @@ def generate(
         raise ValueError(f"method={method!r} is none of {', '.join(METHOD_NAMES)}")
     given = _decode_options(num_beams, max_new_tokens, length_penalty, early_stopping, num_return_sequences)
     given = _fitting(method, given) | _relaxed_options(method, margin, tolerance, top_r)
+    answers = None if allowed is None else _lines(allowed)
     places = {"dtype": dtype, "device": device, "device_map": device_map, "revision": revision, "engine": engine}
     pair, inputs = _prepare(
         prompt, system, debug, target, draft, packed, prefill, draft_revision=draft_revision, **places
     )
+    if answers is not None:
+        given["allowed"] = _trie(answers, pair)
     if sys.stdout.isatty() and not as_json:
         from .terminal import show
 
@@ -181,6 +186,23 @@ def _prepare(
     with contextlib.redirect_stdout(sys.stderr):  # what debug shows is not the command's answer
         inputs = sb.render_prompt(pair.tokenizer, asked, system=system, debug=debug)
     return pair, inputs.to(pair.target.device)
+
+
+def _lines(path: Path) -> list[str]:
+    """The answers in a file. Raises ValueError where there is none."""
+    lines = [line.removesuffix("\r") for line in read_utf8(path).split("\n")]
+    if not (answers := [line for line in lines if line.strip()]):
+        raise ValueError(f"{path} holds no answer; write one a line")
+    return answers
+
+
+def _trie(answers: list[str], pair: Any) -> Any:
+    """The answers as tokens, each of which may end."""
+    import specbeam as sb
+    from specbeam.models.stopping import stop_tokens
+
+    tokens = [pair.tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in answers]
+    return sb.Trie(tokens, sorted(stop_tokens(pair.target)))
 
 
 def _from_stdin() -> str:
