@@ -55,7 +55,8 @@ def publish(
     records |= {path: _checked(path, out_dir, params_file) for path in kept}
     executed |= {path: _with_prose(path, out_dir / path.name) for path in kept}
     folders = dict.fromkeys(notebooks, runs_dir) | dict.fromkeys(kept, out_dir)
-    records, executed = ({path: found[path] for path in sorted(found)} for found in (records, executed))
+    records = {path: records[path] for path in sorted(records)}
+    executed = {path: executed[path] for path in records}
     titles = {path: title_of(notebook.cells) for path, notebook in executed.items()}
     names = {str(root): ".", str(cache_folder()): "~/.cache/specbeam"}
     with contextlib.suppress(ValueError):  # there is no home

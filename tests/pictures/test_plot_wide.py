@@ -1,5 +1,7 @@
 """The chart of wide beams states what its numbers show."""
 
+import numpy as np
+
 from specbeam import pictures
 
 ROWS = [
@@ -15,8 +17,8 @@ def test_the_title_names_the_range_of_the_last_speed_and_the_cache_of_the_widest
     )
     speed, cache = figure.axes
     assert [line.get_label() for line in speed.lines] == ["transformers", "beam", "hybrid"]
-    assert [list(line.get_ydata()) for line in speed.lines[1:]] == [[3.0, 6.0], [3.5, 5.0]]
-    assert [list(line.get_ydata()) for line in cache.lines] == [[800, 4000], [160, 400]]
+    assert [np.asarray(line.get_ydata()).tolist() for line in speed.lines[1:]] == [[3.0, 6.0], [3.5, 5.0]]
+    assert [np.asarray(line.get_ydata()).tolist() for line in cache.lines] == [[800, 4000], [160, 400]]
 
 
 def test_one_number_of_beams_is_no_range():
